@@ -1,0 +1,71 @@
+# The short way to everything. CMakePresets.json says how each build is configured.
+
+PREFIX ?= /usr/local
+JOBS ?= $(shell nproc)
+CLANG_FORMAT ?= clang-format-14
+# Where a sanitized build goes: a folder for each compiler, if CC and CXX name another.
+SANITIZED_BUILD ?= build/$@
+
+export CMAKE_BUILD_PARALLEL_LEVEL = $(JOBS)
+export CTEST_PARALLEL_LEVEL = $(JOBS)
+
+# ccache, if there, is asked for at configure time: a first `make` may only just have installed it.
+configure = CMAKE_CXX_COMPILER_LAUNCHER="$$(command -v ccache)" cmake --preset
+formatted = find include src tests bench examples -name '*.h' -o -name '*.cc'
+
+.PHONY: help build demo test asan tsan bench format format-check install clean
+
+help:
+	@echo "make build         install what is missing (Debian 12), build the command build/release/ood"
+	@echo "make demo          the same, then compare the detectors on examples/data/digits.h5"
+	@echo "make test          build everything and run all tests"
+	@echo "make asan          the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make tsan          the tests under ThreadSanitizer"
+	@echo "make bench         run the benchmarks"
+	@echo "make format        format the C++ files; format-check only says which need it"
+	@echo "make install       install library and command; PREFIX ($(PREFIX)) and DESTDIR are obeyed"
+	@echo "make clean         remove build/"
+	@echo "Each takes JOBS=n ($(JOBS))."
+
+build:
+	scripts/install-deps
+	$(configure) release
+	cmake --build --preset release --target ood ood_cli
+
+demo: build
+	build/release/ood eval examples/data/digits.h5
+
+test:
+	scripts/install-deps --test
+	$(configure) release
+	cmake --build --preset release
+	ctest --preset release --no-label-summary
+
+# clang's OpenMP runtime tells ThreadSanitizer where threads wait for each other; g++'s does not.
+tsan: export CC = clang-14
+tsan: export CXX = clang++-14
+tsan: export TSAN_OPTIONS = ignore_noninstrumented_modules=1
+
+# Sanitized code is slow and its memory use is not the program's own: some tests say nothing here.
+asan tsan:
+	scripts/install-deps --test $(if $(findstring tsan,$@),--dev)
+	$(configure) $@ -B $(SANITIZED_BUILD)
+	cmake --build $(SANITIZED_BUILD)
+	ctest --test-dir $(SANITIZED_BUILD) --output-on-failure --no-label-summary \
+	  --label-exclude '^(slow|memory)$$'
+
+bench:
+	scripts/install-deps
+	$(configure) release
+	cmake --build --preset release --target ood_bench
+	build/release/bench/ood_bench
+
+format format-check:
+	@scripts/install-deps --dev
+	@$(formatted) | xargs $(CLANG_FORMAT) $(if $(findstring check,$@),--dry-run --Werror,-i)
+
+install: build
+	DESTDIR="$(DESTDIR)" cmake --install build/release --prefix "$(PREFIX)"
+
+clean:
+	rm -rf build

@@ -1,0 +1,33 @@
+# Every dependency is a package of the system (Debian 12 has them all); nothing is downloaded.
+# A missing one ends the configuration with one line that says how to get it.
+
+macro(ood_require package debian_package)
+  find_package(${package} ${ARGN} QUIET)
+  if(NOT ${package}_FOUND)
+    message(FATAL_ERROR
+      "ood needs ${package}: run scripts/install-deps, or apt-get install ${debian_package}")
+  endif()
+endmacro()
+
+ood_require(Eigen3 libeigen3-dev 3.4 NO_MODULE)
+ood_require(xtensor libxtensor-dev)
+ood_require(fmt libfmt-dev)
+ood_require(hwy libhwy-dev)
+ood_require(dnnl "libdnnl-dev ocl-icd-opencl-dev")  # its package looks for OpenCL
+ood_require(nlohmann_json nlohmann-json3-dev)
+ood_require(OpenMP "g++ (or libomp-14-dev for clang)" COMPONENTS CXX)
+set(HDF5_PREFER_PARALLEL OFF)
+enable_language(C)  # FindHDF5 and FindThreads ask a C compiler
+ood_require(HDF5 libhdf5-dev COMPONENTS C)
+if(NOT TARGET hdf5::hdf5)
+  message(FATAL_ERROR "ood needs the HDF5 C library: apt-get install libhdf5-dev")
+endif()
+if(OOD_BUILD_CLI)
+  ood_require(CLI11 libcli11-dev)
+endif()
+if(OOD_BUILD_TESTS)
+  ood_require(doctest doctest-dev)
+endif()
+if(OOD_BUILD_BENCH)
+  ood_require(benchmark libbenchmark-dev)
+endif()

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "ood/batch.h"
+#include "ood/fields.h"
+#include "ood/kernels.h"
+
+namespace ood {
+
+/// Counts, means and the pooled within-class scatter, in float64:
+///
+///   counts_c = n_c,  means_c = mu_c,  scatter = sum_i (z_i - mu_{y_i})(z_i - mu_{y_i})^T
+///
+/// Rows are centred on the means of their own block before they are squared, and blocks are merged
+/// by Chan, Golub & LeVeque's update for each class (Algorithms for computing the sample variance,
+/// 1983): one pass, and nothing is lost to cancellation however far the means are from 0.
+class ClassMoments {
+ public:
+  ClassMoments() = default;
+  ClassMoments(Index classes, Index dim)
+      : counts_(static_cast<std::size_t>(classes), 0),
+        means_(MatrixD::Zero(classes, dim)),
+        scatter_(MatrixD::Zero(dim, dim)) {}
+
+  Inputs inputs() const { return {.features = true, .labels = true}; }
+
+  void add(const Batch& batch) {
+    ClassMoments block(means_.rows(), means_.cols());
+    const MatrixView& z = *batch.features;
+    const Labels y = *batch.labels;
+    for (Index i = 0; i < z.rows(); ++i) {
+      const std::int64_t label = y[static_cast<std::size_t>(i)];
+      ++block.counts_[static_cast<std::size_t>(label)];
+      block.means_.row(label) += z.row(i).cast<double>();
+    }
+    for (Index c = 0; c < classes(); ++c)
+      if (block.count(c) > 0) block.means_.row(c) /= static_cast<double>(block.count(c));
+    kernels::add_centered_scatter(z, block.means_, y, block.scatter_);
+    merge(block);
+  }
+
+  void merge(const ClassMoments& other) {
+    // A class in both: its scatter grows by (n_a n_b / n) delta delta^T, delta = mu_b - mu_a
+    MatrixD moved(classes(), dim());
+    Index in_both = 0;
+    for (Index c = 0; c < classes(); ++c) {
+      const auto a = static_cast<double>(count(c)), b = static_cast<double>(other.count(c));
+      if (b == 0) continue;
+      const auto delta = (other.means_.row(c) - means_.row(c)).eval();
+      if (a > 0) moved.row(in_both++) = std::sqrt(a * b / (a + b)) * delta;
+      means_.row(c) += (b / (a + b)) * delta;
+      counts_[static_cast<std::size_t>(c)] += other.count(c);
+    }
+    scatter_ += other.scatter_;
+    kernels::add_scatter(moved.topRows(in_both), scatter_);
+  }
+
+  Index classes() const { return means_.rows(); }
+  Index dim() const { return means_.cols(); }
+  Index count(Index c) const { return counts_[static_cast<std::size_t>(c)]; }
+  Index rows() const {
+    Index n = 0;
+    for (const Index count : counts_) n += count;
+    return n;
+  }
+
+  /// mu_c, [C, D]. Throws std::domain_error if a class has no rows.
+  const MatrixD& means() const {
+    for (Index c = 0; c < classes(); ++c)
+      if (count(c) == 0)
+        throw std::domain_error("class " + std::to_string(c) + " has 0 rows, expected 1 or more");
+    return means_;
+  }
+
+  /// mu, [D]: the mean of all rows.
+  VectorD mean() const {
+    VectorD sum = VectorD::Zero(dim());
+    for (Index c = 0; c < classes(); ++c)
+      sum += static_cast<double>(count(c)) * means_.row(c).transpose();
+    return sum / static_cast<double>(rows());
+  }
+
+  /// S = scatter / n, [D, D]: the tied covariance, divided by n.
+  MatrixD within_covariance() const {
+    MatrixD s = scatter_ / static_cast<double>(rows());
+    s.triangularView<Eigen::StrictlyUpper>() = s.transpose();
+    return s;
+  }
+
+  /// S_0 = sum_i (z_i - mu)(z_i - mu)^T / n, [D, D]: within plus between the classes.
+  MatrixD total_covariance() const {
+    const VectorD mu = mean();
+    MatrixD between(classes(), dim());
+    for (Index c = 0; c < classes(); ++c)
+      between.row(c) = std::sqrt(static_cast<double>(count(c)) / static_cast<double>(rows())) *
+                       (means_.row(c) - mu.transpose());
+    MatrixD s = scatter_ / static_cast<double>(rows());
+    kernels::add_scatter(between, s);
+    s.triangularView<Eigen::StrictlyUpper>() = s.transpose();
+    return s;
+  }
+
+  void visit(FieldVisitor& v) {
+    v.state("counts", counts_);
+    v.state("means", means_);
+    v.state("scatter", scatter_);
+  }
+
+ private:
+  std::vector<Index> counts_;
+  MatrixD means_;
+  MatrixD scatter_;  // lower triangle; what is above it has no meaning
+};
+
+}  // namespace ood

@@ -1,0 +1,83 @@
+/// What all detectors have in common.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ood/batch.h"
+#include "ood/exec.h"
+#include "ood/fields.h"
+
+namespace ood {
+
+/// A detector says how in-distribution each sample is. A HIGHER SCORE MEANS MORE IN-DISTRIBUTION,
+/// everywhere, without exception.
+///
+/// fit() reads a source in a few passes; score() is const and safe to call from several threads. A
+/// row's score depends on that row and the fitted state alone: the same bits for any number of
+/// threads and any cut into batches. A row with NaN or infinity scores NaN.
+///
+/// errors std::invalid_argument, worded `<detector>.<method>: <what> has <got>, expected <want>`:
+/// missing
+///        inputs, wrong widths, values that are not finite in fit, unknown options or values out of
+///        range. std::logic_error: score before fit. std::domain_error: data that the method is not
+///        defined for, such as a class without samples.
+class Detector {
+ public:
+  virtual ~Detector() = default;
+
+  virtual std::string_view name() const = 0;
+  virtual Needs needs() const = 0;
+  virtual std::unique_ptr<Detector> clone() const = 0;
+  /// Shows options, then state, in a fixed order. Use options() and the functions of
+  /// ood/serialize.h rather than this.
+  virtual void visit(FieldVisitor& visitor) = 0;
+
+  /// Fits on all rows of `source`. A second fit forgets the first; one that throws leaves the
+  /// detector unfitted.
+  void fit(BatchSource& source, const Exec& exec = {});
+  /// Writes the score of row i to out[i]. `out` has as many entries as the batch has rows.
+  void score(const Batch& batch, std::span<float> out, const Exec& exec = {}) const;
+  std::vector<float> score(const Batch& batch, const Exec& exec = {}) const;
+  /// True after fit(), and always for a detector whose needs().fit is empty.
+  bool fitted() const;
+
+  std::vector<OptionInfo> options() const;
+  /// Sets options by name and forgets what was fitted. Strings are read as the option's own type
+  /// ("200", "true", "pooled"). All or nothing: a wrong name or value changes no option.
+  void set_options(const OptionMap& values);
+
+  /// Shows name and fitted widths beside what visit() shows: what is to be saved.
+  void visit_all(FieldVisitor& visitor);
+  /// Makes what score() needs from options and state, after they were loaded.
+  void finish_loading();
+
+ protected:
+  Detector() = default;
+  Detector(const Detector&) = default;
+  Detector& operator=(const Detector&) = default;
+
+  /// Throws if an option that visit() shows is out of its range; for constructors.
+  void check_options();
+
+  /// Width of the rows that were fitted on: D, C; 0 where fitting saw no such field.
+  Index fitted_dim() const { return fitted_dim_; }
+  Index fitted_classes() const { return fitted_classes_; }
+
+ private:
+  /// The reductions over `source` that find the state.
+  virtual void fit_state(BatchSource& source, const Exec& exec) = 0;
+  /// Derives from options and state what is not kept in files: packed matrices, offsets.
+  virtual void prepare() {}
+  /// Scores up to kernels::kTileRows rows on the calling thread.
+  virtual void score_tile(const Batch& tile, std::span<float> out) const = 0;
+
+  Index fitted_dim_ = 0;
+  Index fitted_classes_ = 0;
+  bool fitted_ = false;
+};
+
+}  // namespace ood

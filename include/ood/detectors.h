@@ -1,0 +1,30 @@
+/// All detectors, and the one list of them: the command, the bindings, saved files, the
+/// documentation table, the contract tests and the benchmarks are made from it.
+#pragma once
+
+#include "ood/detectors/conjnorm.h"
+#include "ood/detectors/energy.h"
+#include "ood/detectors/entropy.h"
+#include "ood/detectors/gen.h"
+#include "ood/detectors/knn.h"
+#include "ood/detectors/mahalanobis.h"
+#include "ood/detectors/max_logit.h"
+#include "ood/detectors/msp.h"
+#include "ood/detectors/relative_mahalanobis.h"
+
+namespace ood {
+
+template <class... Ts>
+struct TypeList {};
+
+/// In the order of the documentation: logits, then features.
+using Detectors =
+    TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Mahalanobis, RelativeMahalanobis, Knn, ConjNorm>;
+
+/// Calls visit.template operator()<T>() for each T of the list.
+template <class Visit, class... Ts>
+void for_each_type(TypeList<Ts...>, const Visit& visit) {
+  (visit.template operator()<Ts>(), ...);
+}
+
+}  // namespace ood

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "ood/detector.h"
+#include "ood/kernels.h"
+
+namespace ood {
+
+/// Entropy of the softmax, negated.
+///
+///   s(f) = sum_c p_c log p_c,   p = softmax(f)             higher = more in-distribution
+///
+/// needs  logits [n, C] in score
+/// fit    nothing
+/// score  logits [m, C] -> out [m]; unit: nats, in [-log C, 0]
+/// cost   score O(m C)
+/// source Shannon entropy as an out-of-distribution score: Macedo et al., arXiv:1908.05569, eq. 5
+/// (there
+///        unnormalised by log C too). In the log-softmax form: p log p is 0 where p underflows,
+///        where the product form of other libraries gives NaN.
+class Entropy final : public Detector {
+ public:
+  static constexpr std::string_view kName = "entropy";
+  std::string_view name() const override { return kName; }
+  Needs needs() const override { return {.fit = {}, .score = {.logits = true}}; }
+  std::unique_ptr<Detector> clone() const override { return std::make_unique<Entropy>(*this); }
+
+  void visit(FieldVisitor&) override {}
+
+ private:
+  void fit_state(BatchSource&, const Exec&) override {}
+  void score_tile(const Batch& tile, std::span<float> out) const override {
+    kernels::row_negative_entropy(*tile.logits, out);
+  }
+};
+
+}  // namespace ood

@@ -1,0 +1,79 @@
+#pragma once
+
+#include "ood/accumulators/class_moments.h"
+#include "ood/detector.h"
+#include "ood/kernels.h"
+#include "ood/nearest_mean.h"
+#include "ood/reduce.h"
+
+namespace ood {
+
+/// Relative Mahalanobis distance: to the nearest class, less that to all training data as one
+/// Gaussian.
+///
+///   s(z)  = -min_c [d_c^2(z) - d_0^2(z)]                   higher = more in-distribution
+///   d_c^2 = (z - mu_c)^T S^+ (z - mu_c),    S   = 1/n sum_i (z_i - mu_{y_i})(z_i - mu_{y_i})^T
+///   d_0^2 = (z - mu)^T S_0^+ (z - mu),      S_0 = 1/n sum_i (z_i - mu)(z_i - mu)^T
+///
+/// needs  features [n, D] and labels [n] in [0, C) in fit; features in score. Every class needs a
+/// row. fit    one pass: class moments in float64 (S_0 = S + between-class scatter), two
+/// eigendecompositions score  features [m, D] -> out [m]; unit: squared standard deviations cost
+/// fit O(n D^2 + D^3), score O(m D (2 D + C)); memory 2 D^2 + C D floats, whatever n is errors
+/// std::domain_error: a class without rows, features that do not vary within classes source Ren et
+/// al., arXiv:2106.09022, eqs. 1-2. Both covariances are divided by n (pytorch-ood 0.2 left
+///        the background one undivided, detectors subtracts square roots); ridge and pseudo-inverse
+///        as in mahalanobis, each covariance by its own trace.
+class RelativeMahalanobis final : public Detector {
+ public:
+  struct Options {
+    double ridge = 0.0;  ///< S + ridge (tr S / D) I, and the same for S_0
+  };
+  static constexpr std::string_view kName = "relative_mahalanobis";
+  RelativeMahalanobis() = default;
+  explicit RelativeMahalanobis(const Options& options) : options_(options) { check_options(); }
+  std::string_view name() const override { return kName; }
+  Needs needs() const override {
+    return {.fit = {.features = true, .labels = true}, .score = {.features = true}};
+  }
+  std::unique_ptr<Detector> clone() const override {
+    return std::make_unique<RelativeMahalanobis>(*this);
+  }
+
+  Index rank() const { return classes_.rank; }
+  double condition_number() const { return classes_.condition_number; }
+  Index background_rank() const { return background_.rank; }
+  double background_condition_number() const { return background_.condition_number; }
+
+  void visit(FieldVisitor& v) override {
+    v.option("ridge", options_.ridge, Range::at_least(0),
+             "added to both covariances, relative to their mean eigenvalues");
+    classes_.visit(v, "");
+    background_.visit(v, "background_");
+  }
+
+ private:
+  void fit_state(BatchSource& source, const Exec& exec) override {
+    const SourceInfo& info = source.info();
+    const auto moments = reduce(source, ClassMoments(info.classes, info.dim), exec);
+    const VectorD mu = moments.mean();
+    classes_.fit(moments.within_covariance(), mu, moments.means(), options_.ridge);
+    background_.fit(moments.total_covariance(), mu, mu.transpose(), options_.ridge);
+  }
+  void prepare() override {
+    classes_.prepare();
+    background_.prepare();
+  }
+  void score_tile(const Batch& tile, std::span<float> out) const override {
+    thread_local std::vector<float> background;
+    background.resize(out.size());
+    classes_.nearest(*tile.features, out);
+    background_.nearest(*tile.features, background);
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = background[i] - out[i];
+  }
+
+  Options options_;
+  NearestMean classes_;
+  NearestMean background_;  // the same with one mean, mu
+};
+
+}  // namespace ood

@@ -1,0 +1,35 @@
+/// Detectors x outlier sets x metrics.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "ood/dataset.h"
+#include "ood/detector.h"
+#include "ood/report.h"
+
+namespace ood {
+
+/// What keeps `detector` from being evaluated on this file: "no /train", "no labels in /train".
+/// Empty if nothing does. Looks at the structure of the file, not at its values.
+std::string missing_inputs(const DatasetInfo& info, const Detector& detector);
+
+struct EvaluateOptions {
+  Exec exec;
+  /// Told what is being done ("fit knn", "score svhn") and which share of the steps is done.
+  std::function<void(std::string_view step, double done)> progress;
+};
+
+/// Fits each detector on /train, scores /id_test and every /ood set (each file pass serves all
+/// detectors), and computes the metrics. Detectors are left fitted. One that the file's contents or
+/// its data (std::domain_error in fit) do not allow is listed in Report::left_out; with none left,
+/// nothing is scored.
+///
+/// errors std::invalid_argument: no /id_test, no /ood set, bad values in the file, a NaN score.
+Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector>> detectors,
+                const EvaluateOptions& options = {});
+
+}  // namespace ood

@@ -1,0 +1,157 @@
+/// Kernels: whatever loops over n x d elements, on one page.
+///
+/// Every kernel runs on the calling thread; callers cut work into tiles of rows and spread those
+/// (ood/exec.h). Element-wise kernels are one source for all instruction sets, chosen at run time
+/// (Highway); products go through matmul_nt (oneDNN), which chooses at run time too. The
+/// environment variable OOD_SIMD=<target> forces a lower one for both.
+///
+/// Shapes: x [n, d] in rows with any stride; out [n]. A row's result depends on that row alone, not
+/// on its place in the batch, to the bit. A row that holds NaN or infinity gives NaN, never a
+/// number; n = 0 is fine. u = 2^-24 = 6.0e-8, the unit roundoff of float32. Error bounds are for
+/// finite x, against exact arithmetic on the float32 inputs; |x|max is the largest absolute entry
+/// of the row. They are checked against a float64 reference for every SIMD target in
+/// tests/kernels/.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ood/matrix.h"
+
+namespace ood::kernels {
+
+/// Rows that one thread works on at a time: the product of a tile stays in cache for its epilogue.
+inline constexpr Index kTileRows = 128;
+
+// --- Instruction sets
+// ---------------------------------------------------------------------------------
+
+/// The SIMD target in use, such as "AVX3". Throws std::invalid_argument if OOD_SIMD names none that
+/// this machine has; so does every kernel.
+std::string simd_target();
+/// All targets that this machine has and this build holds, the best first.
+std::vector<std::string> simd_targets();
+/// The library that does the products, with version and instruction set: "oneDNN 2.6.3
+/// (AVX512_CORE)".
+std::string matmul_backend();
+
+// --- Row reductions
+// -----------------------------------------------------------------------------------
+
+/// out_i = max_j x_ij. Exact.
+void row_max(const MatrixView& x, std::span<float> out);
+
+/// out_i = T log sum_j exp(x_ij / T), T > 0. Error <= u (4 |out| + T (d + 8)): the sum is of d
+/// positive terms in float32, in 16 partial sums.
+void row_log_sum_exp(const MatrixView& x, float temperature, std::span<float> out);
+
+/// out_i = max_j log p_ij, p = softmax(x_i): -log1p of the sum over all but one largest entry, so
+/// that it keeps its relative accuracy where p -> 1. Relative error <= u (d + 16 + 2 max_j (max x -
+/// x_j)) over the terms that count; absolute never above that of row_log_sum_exp.
+void row_log_max_probability(const MatrixView& x, std::span<float> out);
+
+/// out_i = sum_j p_ij log p_ij <= 0, the negated entropy of p = softmax(x_i), in [-log d, 0].
+/// Error <= u (d + 16) (1 + |out|).
+void row_negative_entropy(const MatrixView& x, std::span<float> out);
+
+/// out_i = -sum over the `top` largest p of p^gamma (1 - p)^gamma, p = softmax(x_i), gamma > 0;
+/// top >= d means all. 1 - p is taken without cancellation.
+/// Relative error <= u (d + 16) (1 + gamma |log p|) over the terms that count.
+void row_generalized_entropy(const MatrixView& x, float gamma, Index top, std::span<float> out);
+
+/// out[i, k] = (sum_j |x_ij|^orders[k])^(1 / orders[k]), 0 < orders[k]; the largest entry is
+/// factored out, so that nothing overflows for large orders or |x|. log|x| is taken once for all
+/// orders. Relative error <= u (d / 16 + 8 + 24 orders[k]).
+void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out);
+
+/// out_i = <x_i, b_{labels_i}>, b [C, d]. Error <= u (d / 16 + 8) sum_j |x_ij b_j|.
+void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,
+                      std::span<float> out);
+
+/// out_i = |x_i - b_{rows_i}|_2^2 by differences. Relative error <= u (d / 16 + 8).
+void row_squared_distance_selected(const MatrixView& x, const MatrixView& b,
+                                   std::span<const Index> rows, std::span<float> out);
+
+/// The place (row, column) of the first entry in row order that is NaN or infinite.
+std::optional<std::pair<Index, Index>> find_nonfinite(const MatrixView& x);
+
+// --- Products
+// -----------------------------------------------------------------------------------------
+
+/// b [m, d], laid out anew for matmul_nt. Cheap to copy (shared, immutable).
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  explicit PackedMatrix(const MatrixView& b);
+  Index rows() const;  ///< m
+  Index cols() const;  ///< d
+  struct Impl;
+  const Impl* get() const { return impl_.get(); }
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// out = x b^T, [n, m] float32; out is resized. |error| <= d u |x_i| |b_j| (norms): float32
+/// products, float32 sums, whatever order the library takes, the same for every row and every n.
+void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out);
+
+// --- Epilogues on a tile of products, dots [n, m]
+// -----------------------------------------------------
+
+/// out_i = max_j (scale dots_ij + offset_j). Error <= 2 u (|scale dots| + |offset|) of the winner.
+void row_max_affine(const MatrixView& dots, float scale, std::span<const float> offset,
+                    std::span<float> out);
+
+/// out_i = log sum_j exp(scale_i dots_ij + offset_j); offset_j may be -infinity (a term that is not
+/// there). Error <= u (m + 8 + 4 max_j |scale_i dots_ij + offset_j|) plus the rounding of
+/// scale_i dots_ij, 2 u each.
+void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale,
+                            std::span<const float> offset, std::span<float> out);
+
+/// Adds rows to running column sums in the log domain: for e_ij = scale_i dots_ij + shift_i,
+/// (max_j, sum_j) stand for log sum exp = max_j + log(sum_j). Starts from (-infinity, 0). Sums in
+/// float64. A NaN entry makes that column NaN. Relative error of sum_j <= u (n / 16 + 8 + 4
+/// max|e|).
+void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
+                        std::span<const float> shift, std::span<double> max, std::span<double> sum);
+
+/// The k nearest bank rows of each query, found block by block; ties go to the lower row number, so
+/// the result does not depend on how the bank is cut.
+class NearestRows {
+ public:
+  NearestRows(Index queries, Index k);
+  /// dots [n, m] of all n queries with the m bank rows first_row .., half_norms [m] = |b|^2 / 2 of
+  /// those rows: nearest = largest dots - half_norms.
+  void update(const MatrixView& dots, std::span<const float> half_norms, Index first_row);
+  /// The bank row that is the k-th nearest of each query. Needs at least k rows seen; -1 for a
+  /// query whose products are not numbers.
+  std::vector<Index> kth() const;
+
+ private:
+  struct Candidate {
+    float key;  // dots - half_norm: larger is nearer
+    Index row;
+  };
+  void shrink(std::vector<Candidate>& candidates, float& threshold) const;
+  Index k_;
+  std::vector<std::vector<Candidate>> candidates_;
+  std::vector<float> thresholds_;
+  std::vector<char> invalid_;
+};
+
+// --- Second moments
+// -----------------------------------------------------------------------------------
+
+/// Adds sum_i (x_i - c_i)(x_i - c_i)^T to the lower triangle of scatter [d, d], where c_i is row
+/// centers_row[i] of centers [m, d]; differences, products and sums in float64.
+void add_centered_scatter(const MatrixView& x, const MatrixD& centers,
+                          std::span<const Index> centers_row, MatrixD& scatter);
+/// Adds sum_i y_i y_i^T to the lower triangle of scatter [d, d], y [n, d].
+void add_scatter(const MatrixD& y, MatrixD& scatter);
+
+}  // namespace ood::kernels

@@ -1,0 +1,70 @@
+/// The result of an evaluation, and how it is written.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ood/fields.h"
+#include "ood/metrics.h"
+
+namespace ood {
+
+/// One detector on one set of outliers. A detector is known by name and options together.
+struct ReportRow {
+  std::string detector;
+  OptionMap options;
+  std::string dataset;  ///< "svhn"
+  std::string kind;     ///< "near", "far" or ""
+  Index n_id = 0;
+  Index n_ood = 0;
+  Metrics metrics;
+};
+
+/// The unweighted mean of a detector's metrics over all sets of one kind.
+struct ReportMean {
+  std::string detector;
+  OptionMap options;
+  std::string kind;
+  Index datasets = 0;
+  Metrics metrics;
+};
+
+struct ReportTiming {
+  std::string detector;
+  OptionMap options;
+  double fit_seconds = 0;    ///< reading the training rows included
+  double score_seconds = 0;  ///< of all sets, without reading them
+  Index scored_rows = 0;
+};
+
+/// A detector that could not be run, and why.
+struct LeftOut {
+  std::string detector;
+  std::string reason;
+};
+
+struct Report {
+  std::string file;
+  std::string model;
+  std::string id_dataset;
+  std::string version;  ///< of libood
+  std::optional<double> id_accuracy;
+  std::vector<ReportRow> rows;        ///< detector by detector
+  std::vector<ReportTiming> timings;  ///< one for each detector that was run
+  std::vector<LeftOut> left_out;
+
+  /// Near, then far, for each detector that has such sets.
+  std::vector<ReportMean> means() const;
+};
+
+/// A table for people: AUROC and FPR95 in percent, a row for each detector, a column for each set.
+std::string to_table(const Report& report);
+/// The same tables in Markdown.
+std::string to_markdown(const Report& report);
+/// A line for each detector and set; shares, not percent.
+std::string to_csv(const Report& report);
+/// Everything; stable and documented in docs/report.md.
+std::string to_json(const Report& report);
+
+}  // namespace ood

@@ -1,0 +1,26 @@
+/// The subcommands of `ood`. Each adds itself to the parser and does its work when it was chosen.
+/// Data goes to stdout, words to stderr; bad input is an exception, which main() turns into one
+/// line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+namespace ood::cli {
+
+/// Work to be done after the whole command line was understood.
+using Action = std::function<void()>;
+
+void add_eval(CLI::App& app, Action& action);
+void add_inspect(CLI::App& app, Action& action);
+void add_list(CLI::App& app, Action& action);
+void add_info(CLI::App& app, Action& action);
+
+/// Writes to stdout, all or an exception.
+void print(const std::string& text);
+
+/// Writes to a file, all or an exception; the file is not left half written.
+void write_file(const std::string& path, const std::string& text);
+
+}  // namespace ood::cli

@@ -1,0 +1,32 @@
+#include <fmt/ranges.h>
+
+#include "cli/commands.h"
+#include "ood/dataset.h"
+#include "ood/exec.h"
+#include "ood/kernels.h"
+#include "ood/version.h"
+
+namespace ood::cli {
+
+namespace {
+
+void run() {
+  print(
+      fmt::format("version: {}\n"
+                  "simd: {} (this machine has {}; OOD_SIMD=<target> forces one)\n"
+                  "products: {}\n"
+                  "threads: {}\n"
+                  "hdf5: {}\n"
+                  "cuda: not built\n",
+                  OOD_VERSION, kernels::simd_target(), fmt::join(kernels::simd_targets(), ", "),
+                  kernels::matmul_backend(), thread_count({}), hdf5_version()));
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Action& action) {
+  app.add_subcommand("info", "Show version, instruction set, threads and libraries")
+      ->callback([&action] { action = run; });
+}
+
+}  // namespace ood::cli

@@ -1,0 +1,79 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+
+#include "cli/commands.h"
+#include "ood/version.h"
+
+namespace ood::cli {
+
+void print(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    throw std::runtime_error("cannot write to standard output");
+}
+
+void write_file(const std::string& path, const std::string& text) {
+  const std::string temporary = path + ".tmp";
+  {
+    std::ofstream file(temporary, std::ios::binary);
+    file << text;
+    file.close();
+    if (!file) {
+      std::filesystem::remove(temporary);
+      throw std::runtime_error(fmt::format("{}: cannot be written", path));
+    }
+  }
+  std::filesystem::rename(temporary, path);
+}
+
+}  // namespace ood::cli
+
+namespace {
+
+constexpr int kDone = 0, kBadInput = 2;
+
+/// An error is one line, whatever a library made of it.
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (c == '\n' || c == '\r') c = ' ';
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Post-hoc out-of-distribution detection from stored features", "ood");
+  app.set_version_flag("--version", OOD_VERSION);
+  app.require_subcommand(1);
+  ood::cli::Action action;
+  ood::cli::add_eval(app, action);
+  ood::cli::add_inspect(app, action);
+  ood::cli::add_list(app, action);
+  ood::cli::add_info(app, action);
+
+  try {
+    app.parse(argc, argv);
+    action();
+    return kDone;
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForVersion& version) {
+    return app.exit(version);
+  } catch (const CLI::RequiredError& error) {
+    if (app.get_subcommands().empty() && argc > 1)
+      fmt::print(stderr, "ood: unknown command {}, expected one of eval, inspect, list, info\n",
+                 argv[1]);
+    else
+      fmt::print(stderr, "ood: {} (ood --help lists what there is)\n", one_line(error.what()));
+  } catch (const CLI::ParseError& error) {
+    fmt::print(stderr, "ood: {} (ood --help lists what there is)\n", one_line(error.what()));
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "ood: {}\n", one_line(error.what()));
+  }
+  return kBadInput;
+}

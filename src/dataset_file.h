@@ -1,0 +1,22 @@
+/// An open feature file, shared by the Dataset and the sources over its splits.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "hdf5_handle.h"
+#include "ood/dataset.h"
+
+namespace ood {
+
+struct DatasetFile {
+  hdf5::Handle handle;
+  DatasetInfo info;
+  std::optional<Head> head;
+};
+
+/// See Dataset::source.
+std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
+                                         const SplitInfo& split);
+
+}  // namespace ood

@@ -1,0 +1,130 @@
+#include <algorithm>
+#include <array>
+#include <future>
+
+#include "dataset_file.h"
+#include "dataset_layout.h"
+#include "dataset_rows.h"
+
+namespace ood {
+
+namespace {
+
+constexpr Index kMaxBlockRows = 16384;
+constexpr Index kBlockBytes = 16 << 20;
+constexpr hsize_t kMaxCacheBytes = 256 << 20;
+
+/// Room in HDF5's cache for the chunks that one row runs through, so that each is decompressed once
+/// however the blocks cut it. One chunk is in memory anyway, however large.
+hdf5::Handle chunk_cache(hid_t file, const std::string& path, const Field& field) {
+  const hdf5::Handle array = hdf5::own(H5Dopen2(file, path.c_str(), H5P_DEFAULT), H5Dclose, path);
+  hdf5::Handle access = hdf5::own(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, path);
+  const std::vector<hsize_t> chunk = hdf5::chunk_shape(array);
+  if (chunk.empty()) return access;
+  const hdf5::Handle type = hdf5::own(H5Dget_type(array), H5Tclose, path);
+  hsize_t bytes = H5Tget_size(type), chunks = 1;
+  for (std::size_t axis = 0; axis < chunk.size(); ++axis) {
+    bytes *= chunk[axis];
+    if (axis != field.row_axis()) chunks *= (field.shape[axis] + chunk[axis] - 1) / chunk[axis];
+  }
+  const std::size_t slots = std::clamp<std::size_t>(4 * chunks + 1, 521, 1 << 20);
+  const hsize_t cache = std::max(bytes, std::min(bytes * chunks, kMaxCacheBytes));
+  hdf5::check(H5Pset_chunk_cache(access, slots, cache, 1.0), path);
+  return access;
+}
+
+/// Rows in a block: bounded in number and bytes, a multiple of the largest chunk that fits.
+Index block_rows(const std::vector<FieldArray>& arrays) {
+  const hdf5::Section section;
+  Index row_bytes = 0;
+  for (const auto& [field, array, dtype] : arrays)
+    row_bytes += field.copies() * field.width() * (field.name == "labels" ? 8 : 4);
+  const Index most = std::clamp<Index>(kBlockBytes / row_bytes, 1, kMaxBlockRows);
+  Index chunk_rows = 1;
+  for (const auto& [field, array, dtype] : arrays)
+    if (const auto chunk = hdf5::chunk_shape(array.id); !chunk.empty())
+      if (const auto rows = static_cast<Index>(chunk[field.row_axis()]); rows <= most)
+        chunk_rows = std::max(chunk_rows, rows);
+  return most - most % chunk_rows;
+}
+
+class FileSource final : public BatchSource {
+ public:
+  FileSource(std::shared_ptr<const DatasetFile> file, const SplitInfo& split)
+      : file_(std::move(file)), group_("/" + split.name), info_(split.source) {
+    if (info_.classes == 0 && info_.has.labels) info_.classes = count_classes();
+  }
+
+  const SourceInfo& info() const override { return info_; }
+  const Head* head() const override { return file_->head ? &*file_->head : nullptr; }
+
+  void read(const Inputs& wanted, const std::function<void(const Batch&)>& visit) override {
+    const std::vector<FieldArray> arrays = open(wanted);
+    if (arrays.empty()) return;
+    const Index block = std::min(block_rows(arrays), info_.rows);
+    std::array buffers{BatchBuffer(info_, wanted, block), BatchBuffer(info_, wanted, block)};
+    const auto fill = [&](BatchBuffer& buffer, Index begin) {
+      const Index count = std::min(block, info_.rows - begin);
+      buffer.clear(begin);
+      for (const FieldArray& array : arrays) read_rows(array, begin, count, buffer);
+      buffer.set_rows(count);
+    };
+
+    fill(buffers[0], 0);
+    for (Index begin = 0, turn = 0; begin < info_.rows; begin += block, turn = 1 - turn) {
+      BatchBuffer& current = buffers[static_cast<std::size_t>(turn)];
+      BatchBuffer& next = buffers[static_cast<std::size_t>(1 - turn)];
+      // if visit throws, the future's destructor waits for the reader
+      std::future<void> reader;
+      if (begin + block < info_.rows)
+        reader = std::async(std::launch::async, fill, std::ref(next), begin + block);
+      visit(current.view());
+      if (reader.valid()) reader.get();
+    }
+  }
+
+ private:
+  std::vector<FieldArray> open(const Inputs& wanted) const {
+    const hdf5::Section section;
+    const std::string file = file_->info.path.string();
+    std::vector<FieldArray> arrays;
+    for (Field& field : fields_of(info_, wanted)) {
+      const std::string path = group_ + "/" + field.name;
+      const hdf5::Handle access = chunk_cache(file_->handle, path, field);
+      hdf5::Object array{
+          hdf5::own(H5Dopen2(file_->handle, path.c_str(), access), H5Dclose, file + ": " + path),
+          file, path};
+      std::string dtype = hdf5::describe(array).dtype;
+      arrays.push_back({std::move(field), std::move(array), std::move(dtype)});
+    }
+    return arrays;
+  }
+
+  Index count_classes() {
+    Index classes = 0;
+    read({.labels = true}, [&](const Batch& batch) {
+      for (Index i = 0; i < batch.rows(); ++i) {
+        const std::int64_t label = (*batch.labels)[static_cast<std::size_t>(i)];
+        if (label >= kMaxRowValues)
+          throw_invalid("{}: {}/labels has {} at row {}, expected less than {}",
+                        file_->info.path.string(), group_, label, batch.first_row + i,
+                        kMaxRowValues);
+        classes = std::max<Index>(classes, label + 1);
+      }
+    });
+    return classes;
+  }
+
+  std::shared_ptr<const DatasetFile> file_;
+  std::string group_;
+  SourceInfo info_;
+};
+
+}  // namespace
+
+std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
+                                         const SplitInfo& split) {
+  return std::make_unique<FileSource>(std::move(file), split);
+}
+
+}  // namespace ood

@@ -1,0 +1,264 @@
+#include "ood/detector.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <optional>
+
+#include "errors.h"
+#include "ood/kernels.h"
+#include "ood/stream.h"
+
+namespace ood {
+
+namespace {
+
+/// Lists options as they stand.
+class ListOptions : public FieldVisitor {
+ public:
+  std::vector<OptionInfo> options;
+
+  void option(std::string_view name, bool& value, std::string_view help) override {
+    add(name, value, "true or false", help);
+  }
+  void option(std::string_view name, Index& value, const Range& range,
+              std::string_view help) override {
+    add(name, value, "a whole number, " + range.text(), help);
+  }
+  void option(std::string_view name, double& value, const Range& range,
+              std::string_view help) override {
+    add(name, value, "a number, " + range.text(), help);
+  }
+  void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view> names,
+                     std::string_view help) override {
+    add(name, std::string(names[static_cast<std::size_t>(chosen)]),
+        fmt::format("one of {}", fmt::join(names, ", ")), help);
+  }
+
+ private:
+  void add(std::string_view name, OptionValue value, std::string expected, std::string_view help) {
+    options.push_back(
+        {std::string(name), std::move(value), std::move(expected), std::string(help)});
+  }
+};
+
+/// Checks options against their ranges.
+class CheckOptions : public FieldVisitor {
+ public:
+  explicit CheckOptions(std::string_view detector) : detector_(detector) {}
+
+  void option(std::string_view name, Index& value, const Range& range, std::string_view) override {
+    if (!range.contains(static_cast<double>(value)))
+      fail(name, value, "a whole number, " + range.text());
+  }
+  void option(std::string_view name, double& value, const Range& range, std::string_view) override {
+    if (!range.contains(value)) fail(name, value, "a number, " + range.text());
+  }
+  void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view> names,
+                     std::string_view) override {
+    if (chosen < 0 || chosen >= std::ssize(names))
+      fail(name, chosen, fmt::format("one of {}", fmt::join(names, ", ")));
+  }
+
+ private:
+  template <class T>
+  void fail(std::string_view name, const T& got, const std::string& expected) {
+    throw_invalid("{}: option {} has {}, expected {}", detector_, name, got, expected);
+  }
+  std::string_view detector_;
+};
+
+template <class Number>
+std::optional<Number> parse(const std::string& text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+std::optional<double> as_double(const OptionValue& value) {
+  if (const auto* d = std::get_if<double>(&value)) return *d;
+  if (const auto* i = std::get_if<Index>(&value)) return static_cast<double>(*i);
+  if (const auto* s = std::get_if<std::string>(&value)) return parse<double>(*s);
+  return std::nullopt;
+}
+
+std::optional<Index> as_index(const OptionValue& value) {
+  if (const auto* i = std::get_if<Index>(&value)) return *i;
+  if (const auto* d = std::get_if<double>(&value))
+    return std::floor(*d) == *d && std::abs(*d) < 9e15 ? std::optional(static_cast<Index>(*d))
+                                                       : std::nullopt;
+  if (const auto* s = std::get_if<std::string>(&value)) return parse<Index>(*s);
+  return std::nullopt;
+}
+
+std::optional<bool> as_bool(const OptionValue& value) {
+  if (const auto* b = std::get_if<bool>(&value)) return *b;
+  if (const auto* s = std::get_if<std::string>(&value)) {
+    if (*s == "true") return true;
+    if (*s == "false") return false;
+  }
+  return std::nullopt;
+}
+
+/// Puts given values into the options of these names.
+class SetOptions : public FieldVisitor {
+ public:
+  SetOptions(std::string_view detector, const OptionMap& values)
+      : detector_(detector), values_(values) {}
+
+  void option(std::string_view name, bool& value, std::string_view) override {
+    set(name, value, as_bool, "true or false");
+  }
+  void option(std::string_view name, Index& value, const Range& range, std::string_view) override {
+    set(name, value, as_index, "a whole number, " + range.text());
+  }
+  void option(std::string_view name, double& value, const Range& range, std::string_view) override {
+    set(name, value, as_double, "a number, " + range.text());
+  }
+  void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view> names,
+                     std::string_view) override {
+    const auto find = [&](const OptionValue& value) -> std::optional<Index> {
+      const auto* text = std::get_if<std::string>(&value);
+      const auto found = text ? std::ranges::find(names, *text) : names.end();
+      return found == names.end() ? std::nullopt : std::optional<Index>(found - names.begin());
+    };
+    set(name, chosen, find, fmt::format("one of {}", fmt::join(names, ", ")));
+  }
+
+ private:
+  template <class T, class Convert>
+  void set(std::string_view name, T& value, const Convert& convert, const std::string& expected) {
+    const auto given = values_.find(std::string(name));
+    if (given == values_.end()) return;
+    const auto converted = convert(given->second);
+    if (!converted)
+      throw_invalid("{}: option {} has {}, expected {}", detector_, name, to_text(given->second),
+                    expected);
+    value = *converted;
+  }
+
+  std::string_view detector_;
+  const OptionMap& values_;
+};
+
+/// Runs `work`; what it throws about its input is passed on with who was at work.
+template <class Work>
+void with_context(const std::string& who, const Work& work) {
+  try {
+    work();
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(who + ": " + error.what());
+  } catch (const std::domain_error& error) {
+    throw std::domain_error(who + ": " + error.what());
+  }
+}
+
+void check_width(const char* what, Index got, Index expected) {
+  if (expected != 0 && got != expected)
+    throw_invalid("{} has {} columns, expected {}", what, got, expected);
+}
+
+}  // namespace
+
+void Detector::fit(BatchSource& source, const Exec& exec) {
+  fitted_ = false;
+  with_context(fmt::format("{}.fit", name()), [&] {
+    const SourceInfo& info = source.info();
+    const Needs wanted = needs();
+    if (const Inputs missing = wanted.fit.without(available(info)); missing.any())
+      throw_invalid("{} has no {}", info.name, fmt::join(missing.names(), ", no "));
+    if (wanted.fit.any() && info.rows == 0)
+      throw_invalid("{} has 0 rows, expected 1 or more", info.name);
+    fit_state(source, exec);
+    fitted_dim_ = wanted.score.features ? info.dim : 0;
+    fitted_classes_ = wanted.score.logits ? info.classes : 0;
+    prepare();
+  });
+  fitted_ = true;
+}
+
+void Detector::score(const Batch& batch, std::span<float> out, const Exec& exec) const {
+  if (!fitted())
+    throw std::logic_error(fmt::format("{}.score: not fitted, expected fit before score", name()));
+  with_context(fmt::format("{}.score", name()), [&] {
+    const Inputs wanted = needs().score;
+    const Inputs given = {.features = batch.features.has_value(),
+                          .logits = batch.logits.has_value(),
+                          .labels = batch.labels.has_value(),
+                          .layers = !batch.layers.empty(),
+                          .copy_features = batch.copy_features.has_value(),
+                          .copy_logits = batch.copy_logits.has_value(),
+                          .head = true};  // needed in fit only, and kept from there
+    if (const Inputs missing = wanted.without(given); missing.any())
+      throw_invalid("batch has no {}", fmt::join(missing.names(), ", no "));
+    const Index rows = batch.rows();
+    if (std::ssize(out) != rows)
+      throw_invalid("out has {} entries, expected {} as the batch has rows", out.size(), rows);
+    if (rows == 0) return;
+    if (wanted.features) check_width("features", batch.features->cols(), fitted_dim_);
+    if (wanted.logits) check_width("logits", batch.logits->cols(), fitted_classes_);
+
+    const Index tiles = (rows + kernels::kTileRows - 1) / kernels::kTileRows;
+    parallel_for(tiles, exec, [&](Index tile) {
+      const Index begin = tile * kernels::kTileRows;
+      const Index count = std::min(kernels::kTileRows, rows - begin);
+      score_tile(batch.slice(begin, count),
+                 out.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
+    });
+  });
+}
+
+std::vector<float> Detector::score(const Batch& batch, const Exec& exec) const {
+  std::vector<float> out(static_cast<std::size_t>(batch.rows()));
+  score(batch, out, exec);
+  return out;
+}
+
+bool Detector::fitted() const { return fitted_ || !needs().fit.any(); }
+
+std::vector<OptionInfo> Detector::options() const {
+  ListOptions list;
+  const_cast<Detector*>(this)->visit(list);  // the visitor changes nothing
+  return list.options;
+}
+
+void Detector::set_options(const OptionMap& values) {
+  const auto known = options();
+  for (const auto& [name, value] : values) {
+    if (std::ranges::find(known, name, &OptionInfo::name) != known.end()) continue;
+    std::vector<std::string> names;
+    for (const OptionInfo& option : known) names.push_back(option.name);
+    if (names.empty()) throw_invalid("{}: unknown option {}, expected none", this->name(), name);
+    throw_invalid("{}: unknown option {}, expected one of {}", this->name(), name,
+                  fmt::join(names, ", "));
+  }
+  // on a copy first: a wrong value leaves this one as it was
+  const auto trial = clone();
+  SetOptions set(this->name(), values);
+  trial->visit(set);
+  trial->check_options();
+  visit(set);
+  fitted_ = false;
+}
+
+void Detector::check_options() {
+  CheckOptions check(name());
+  visit(check);
+}
+
+void Detector::visit_all(FieldVisitor& visitor) {
+  visitor.state("fitted_dim", fitted_dim_);
+  visitor.state("fitted_classes", fitted_classes_);
+  visit(visitor);
+}
+
+void Detector::finish_loading() {
+  check_options();
+  prepare();
+  fitted_ = true;
+}
+
+}  // namespace ood

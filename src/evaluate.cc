@@ -1,0 +1,194 @@
+#include "ood/evaluate.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "errors.h"
+#include "ood/stream.h"
+#include "ood/version.h"
+
+namespace ood {
+
+namespace {
+
+constexpr std::string_view kTrain = "train", kIdTest = "id_test", kOod = "ood/";
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+const SplitInfo* find_split(const DatasetInfo& info, std::string_view name) {
+  const auto found = std::ranges::find(info.splits, name, &SplitInfo::name);
+  return found == info.splits.end() ? nullptr : &*found;
+}
+
+std::vector<const SplitInfo*> ood_splits(const DatasetInfo& info) {
+  std::vector<const SplitInfo*> splits;
+  for (const SplitInfo& split : info.splits)
+    if (split.name.starts_with(kOod)) splits.push_back(&split);
+  return splits;
+}
+
+/// "no labels in /train", or nothing.
+std::string missing_in(const SplitInfo& split, const Inputs& needed) {
+  const Inputs missing = needed.without(available(split.source));
+  return missing.any() ? fmt::format("no {} in /{}", fmt::join(missing.names(), ", "), split.name)
+                       : std::string();
+}
+
+/// A detector at work, and what it has cost.
+struct Entry {
+  Detector* detector;
+  ReportTiming timing;
+  std::vector<double> id_scores;
+};
+
+/// The scores of every entry on one split, in one pass over the file, and the accuracy of the
+/// network there where labels tell it.
+class SplitScorer {
+ public:
+  SplitScorer(const Dataset& dataset, const Exec& exec) : dataset_(dataset), exec_(exec) {}
+
+  std::vector<std::vector<double>> score(const SplitInfo& split, std::vector<Entry>& entries,
+                                         std::optional<double>* id_accuracy = nullptr) const {
+    Inputs wanted;
+    for (const Entry& entry : entries) wanted = wanted.with(entry.detector->needs().score);
+    const Inputs for_accuracy = {.logits = true, .labels = true};
+    const bool count_right =
+        id_accuracy != nullptr && !for_accuracy.without(available(split.source)).any();
+    if (count_right) wanted = wanted.with(for_accuracy);
+
+    std::vector<std::vector<double>> scores(entries.size());
+    double right = 0;
+    const auto source = dataset_.source(split.name);
+    stream(*source, wanted, exec_, [&](const Batch& batch) {
+      std::vector<float> block(static_cast<std::size_t>(batch.rows()));
+      for (std::size_t e = 0; e < entries.size(); ++e) {
+        const auto start = std::chrono::steady_clock::now();
+        entries[e].detector->score(batch, block, exec_);
+        entries[e].timing.score_seconds += seconds_since(start);
+        entries[e].timing.scored_rows += batch.rows();
+        scores[e].insert(scores[e].end(), block.begin(), block.end());
+      }
+      if (count_right)
+        right += accuracy(*batch.logits, *batch.labels) * static_cast<double>(batch.rows());
+    });
+    if (count_right) *id_accuracy = right / static_cast<double>(split.source.rows);
+    return scores;
+  }
+
+ private:
+  const Dataset& dataset_;
+  Exec exec_;
+};
+
+OptionMap option_map(const Detector& detector) {
+  OptionMap map;
+  for (const OptionInfo& option : detector.options()) map[option.name] = option.value;
+  return map;
+}
+
+}  // namespace
+
+std::string missing_inputs(const DatasetInfo& info, const Detector& detector) {
+  const Needs needs = detector.needs();
+  if (needs.fit.any()) {
+    const SplitInfo* train = find_split(info, kTrain);
+    if (train == nullptr) return "no /train";
+    if (auto missing = missing_in(*train, needs.fit); !missing.empty()) return missing;
+  }
+  const SplitInfo* id_test = find_split(info, kIdTest);
+  if (id_test == nullptr) return "no /id_test";
+  if (auto missing = missing_in(*id_test, needs.score); !missing.empty()) return missing;
+  const auto splits = ood_splits(info);
+  if (splits.empty()) return "no /ood set";
+  for (const SplitInfo* split : splits)
+    if (auto missing = missing_in(*split, needs.score); !missing.empty()) return missing;
+  return {};
+}
+
+Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector>> detectors,
+                const EvaluateOptions& options) {
+  const DatasetInfo& info = dataset.info();
+  const SplitInfo* id_test = find_split(info, kIdTest);
+  if (id_test == nullptr) throw_invalid("{}: /id_test is missing", info.path.string());
+  const auto sets = ood_splits(info);
+  if (sets.empty()) throw_invalid("{}: /ood has no set, expected 1 or more", info.path.string());
+
+  Report report{.file = info.path.string(),
+                .model = info.model,
+                .id_dataset = info.id_dataset,
+                .version = OOD_VERSION,
+                .id_accuracy = {},
+                .rows = {},
+                .timings = {},
+                .left_out = {}};
+  const double steps = static_cast<double>(detectors.size() + sets.size() + 1);
+  double done = 0;
+  const auto begin_step = [&](const std::string& step) {
+    if (options.progress) options.progress(step, done / steps);
+    ++done;
+  };
+
+  std::vector<Entry> entries;
+  for (const auto& detector : detectors) {
+    const std::string name(detector->name());
+    begin_step("fit " + name);
+    if (auto missing = missing_inputs(info, *detector); !missing.empty()) {
+      report.left_out.push_back({name, missing});
+      continue;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    try {
+      if (detector->needs().fit.any()) detector->fit(*dataset.source(kTrain), options.exec);
+    } catch (const std::domain_error& error) {
+      report.left_out.push_back({name, error.what()});
+      continue;
+    }
+    entries.push_back(
+        {detector.get(),
+         {.detector = name, .options = option_map(*detector), .fit_seconds = seconds_since(start)},
+         {}});
+  }
+
+  if (entries.empty()) return report;
+
+  const SplitScorer scorer(dataset, options.exec);
+  begin_step("score id_test");
+  auto id_scores = scorer.score(*id_test, entries, &report.id_accuracy);
+  for (std::size_t e = 0; e < entries.size(); ++e) entries[e].id_scores = std::move(id_scores[e]);
+
+  std::vector<std::vector<ReportRow>> rows(entries.size());
+  for (const SplitInfo* set : sets) {
+    const std::string name = set->name.substr(kOod.size());
+    begin_step("score " + name);
+    const auto scores = scorer.score(*set, entries);
+    for (std::size_t e = 0; e < entries.size(); ++e) {
+      const Detector& detector = *entries[e].detector;
+      const auto metrics = [&] {
+        try {
+          return compute_metrics(entries[e].id_scores, scores[e]);
+        } catch (const std::invalid_argument& error) {
+          throw_invalid("{} on {}: {}", detector.name(), name, error.what());
+        }
+      }();
+      rows[e].push_back({.detector = std::string(detector.name()),
+                         .options = entries[e].timing.options,
+                         .dataset = name,
+                         .kind = set->kind,
+                         .n_id = id_test->source.rows,
+                         .n_ood = set->source.rows,
+                         .metrics = metrics});
+    }
+  }
+  for (std::size_t e = 0; e < entries.size(); ++e) {
+    report.rows.insert(report.rows.end(), rows[e].begin(), rows[e].end());
+    report.timings.push_back(entries[e].timing);
+  }
+  if (options.progress) options.progress("done", 1);
+  return report;
+}
+
+}  // namespace ood

@@ -1,0 +1,163 @@
+// Epilogues on a tile of products: largest, log-sum-exp by rows, log-sum-exp by columns.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/epilogues.cc"
+#include <hwy/foreach_target.h>
+// after foreach_target.h
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/vector-inl.h"
+#include "ood/kernels.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace ood::kernels {
+namespace HWY_NAMESPACE {
+
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+struct AffineMax {
+  float max;
+  float poison;  // of the products alone: an offset may be -infinity
+};
+
+/// max_j scale dots_j + offset_j; products in the tail are filled with the first of the row.
+HWY_INLINE AffineMax affine_max(const float* dots, const float* offset, size_t n, float scale) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const V32 factor = hn::Set(d, scale);
+  V32 largest = hn::Set(d, kNothing), poison = hn::Zero(d);
+  const auto step = [&](V32 dot, V32 add) HWY_ATTR {
+    const V32 value = hn::Mul(factor, dot);
+    poison = add_poison(poison, value);
+    largest = hn::Max(largest, hn::Add(value, add));
+  };
+  size_t j = 0;
+  for (; j + lanes <= n; j += lanes) step(hn::LoadU(d, dots + j), hn::LoadU(d, offset + j));
+  if (j < n)
+    step(load_tail(d, dots + j, n - j, dots[0]), load_tail(d, offset + j, n - j, kNothing));
+  return {max_lanes(largest), sum_lanes(poison)};
+}
+
+void RowMaxAffine(const float* dots, size_t stride, size_t rows, size_t cols, float scale,
+                  const float* offset, float* out) {
+  for (size_t i = 0; i < rows; ++i) {
+    const auto [max, poison] = affine_max(dots + i * stride, offset, cols, scale);
+    out[i] = max + poison;
+  }
+}
+
+void RowLogSumExpAffine(const float* dots, size_t stride, size_t rows, size_t cols,
+                        const float* scale, const float* offset, float* out) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = dots + i * stride;
+    const auto [largest, poison] = affine_max(row, offset, cols, scale[i]);
+    if (largest == kNothing) {  // no term at all
+      out[i] = largest + poison;
+      continue;
+    }
+    const V32 factor = hn::Set(d, scale[i]), max = hn::Set(d, largest);
+    V32 sum = hn::Zero(d);
+    const auto step = [&](V32 dot, V32 add) HWY_ATTR {
+      // the same two roundings as in affine_max, so that no exponent is above 0
+      const V32 value = hn::Add(hn::Mul(factor, dot), add);
+      sum = hn::Add(sum, hn::Exp(d, hn::Sub(value, max)));
+    };
+    size_t j = 0;
+    for (; j + lanes <= cols; j += lanes) step(hn::LoadU(d, row + j), hn::LoadU(d, offset + j));
+    if (j < cols)
+      step(load_tail(d, row + j, cols - j, row[0]), load_tail(d, offset + j, cols - j, kNothing));
+    out[i] = static_cast<float>(static_cast<double>(largest) +
+                                std::log(static_cast<double>(sum_lanes(sum)))) +
+             poison;
+  }
+}
+
+/// One group of up to Lanes columns, all rows of the tile.
+HWY_INLINE void column_group(const float* dots, size_t stride, size_t rows, size_t width,
+                             const float* scale, const float* shift, double* max, double* sum) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const auto value = [&](size_t i) HWY_ATTR {
+    const float* from = dots + i * stride;
+    const V32 dot = width == lanes ? hn::LoadU(d, from) : load_tail(d, from, width, 0.0f);
+    return hn::MulAdd(hn::Set(d, scale[i]), dot, hn::Set(d, shift[i]));
+  };
+  V32 largest = hn::Set(d, std::numeric_limits<float>::lowest()), poison = hn::Zero(d);
+  for (size_t i = 0; i < rows; ++i) {
+    const V32 e = value(i);
+    largest = hn::Max(largest, e);
+    poison = add_poison(poison, e);
+  }
+  V32 terms = hn::Zero(d);
+  for (size_t i = 0; i < rows; ++i) terms = hn::Add(terms, hn::Exp(d, hn::Sub(value(i), largest)));
+
+  HWY_ALIGN float tile_max[HWY_MAX_BYTES / sizeof(float)], tile_sum[HWY_MAX_BYTES / sizeof(float)];
+  hn::Store(hn::Add(largest, poison), d, tile_max);
+  hn::Store(hn::Add(terms, poison), d, tile_sum);
+  for (size_t j = 0; j < width; ++j) {
+    const double joint = std::max(max[j], static_cast<double>(tile_max[j]));
+    sum[j] = sum[j] * std::exp(max[j] - joint) +
+             static_cast<double>(tile_sum[j]) * std::exp(static_cast<double>(tile_max[j]) - joint);
+    max[j] = joint;
+  }
+}
+
+void ColumnLogSumExp(const float* dots, size_t stride, size_t rows, size_t cols, const float* scale,
+                     const float* shift, double* max, double* sum) {
+  const size_t lanes = hn::Lanes(F32());
+  for (size_t j = 0; j < cols; j += lanes)
+    column_group(dots + j, stride, rows, std::min(lanes, cols - j), scale, shift, max + j, sum + j);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace ood::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+#include "kernels/cpu/shapes.h"
+#include "kernels/dispatch.h"
+
+namespace ood::kernels {
+
+HWY_EXPORT(RowMaxAffine);
+HWY_EXPORT(RowLogSumExpAffine);
+HWY_EXPORT(ColumnLogSumExp);
+
+void row_max_affine(const MatrixView& dots, float scale, std::span<const float> offset,
+                    std::span<float> out) {
+  ensure_simd_target();
+  const Rows r = rows_of("row_max_affine", dots, out.size());
+  require_size("row_max_affine", "offset", offset.size(), dots.cols());
+  HWY_DYNAMIC_DISPATCH(RowMaxAffine)
+  (r.data, r.stride, r.rows, r.cols, scale, offset.data(), out.data());
+}
+
+void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale,
+                            std::span<const float> offset, std::span<float> out) {
+  ensure_simd_target();
+  const Rows r = rows_of("row_log_sum_exp_affine", dots, out.size());
+  require_size("row_log_sum_exp_affine", "scale", scale.size(), dots.rows());
+  require_size("row_log_sum_exp_affine", "offset", offset.size(), dots.cols());
+  HWY_DYNAMIC_DISPATCH(RowLogSumExpAffine)
+  (r.data, r.stride, r.rows, r.cols, scale.data(), offset.data(), out.data());
+}
+
+void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
+                        std::span<const float> shift, std::span<double> max,
+                        std::span<double> sum) {
+  ensure_simd_target();
+  const Rows r = rows_of("column_log_sum_exp", dots, static_cast<size_t>(dots.rows()));
+  require_size("column_log_sum_exp", "scale", scale.size(), dots.rows());
+  require_size("column_log_sum_exp", "shift", shift.size(), dots.rows());
+  require_size("column_log_sum_exp", "max", max.size(), dots.cols());
+  require_size("column_log_sum_exp", "sum", sum.size(), dots.cols());
+  if (r.rows == 0) return;
+  HWY_DYNAMIC_DISPATCH(ColumnLogSumExp)
+  (r.data, r.stride, r.rows, r.cols, scale.data(), shift.data(), max.data(), sum.data());
+}
+
+}  // namespace ood::kernels
+#endif

@@ -1,0 +1,58 @@
+#include "kernels/dispatch.h"
+
+#include <fmt/ranges.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+
+#include "errors.h"
+#include "kernels/matmul_isa.h"
+#include "ood/kernels.h"
+
+namespace ood::kernels {
+
+namespace {
+
+/// What the machine has and the build holds, the best (lowest bit) first; read before any is
+/// disabled.
+const std::vector<std::int64_t>& machine_targets() {
+  static const std::vector<std::int64_t> targets = hwy::SupportedAndGeneratedTargets();
+  return targets;
+}
+
+/// Restricts the dispatch of this process to targets up to the one that OOD_SIMD names, once.
+bool apply_environment() {
+  const auto names = simd_targets();
+  const char* wanted = std::getenv("OOD_SIMD");
+  if (wanted != nullptr && *wanted != '\0') {
+    const auto found = std::ranges::find(names, wanted);
+    if (found == names.end())
+      throw_invalid("OOD_SIMD has {}, expected one of {}", wanted, fmt::join(names, ", "));
+    std::int64_t better = 0;
+    for (std::ptrdiff_t i = 0; i < found - names.begin(); ++i)
+      better |= machine_targets()[static_cast<std::size_t>(i)];
+    hwy::DisableTargets(better);
+    limit_matmul_isa(*found);
+  }
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  return true;
+}
+
+}  // namespace
+
+void ensure_simd_target() { [[maybe_unused]] static const bool applied = apply_environment(); }
+
+std::vector<std::string> simd_targets() {
+  std::vector<std::string> names;
+  for (const auto target : machine_targets()) names.emplace_back(hwy::TargetName(target));
+  return names;
+}
+
+std::string simd_target() {
+  ensure_simd_target();
+  return hwy::TargetName(hwy::SupportedAndGeneratedTargets().front());
+}
+
+}  // namespace ood::kernels

@@ -1,0 +1,71 @@
+#include "ood/nearest_mean.h"
+
+#include <Eigen/Eigenvalues>
+#include <array>
+#include <limits>
+#include <stdexcept>
+
+namespace ood {
+
+Whitening whiten(MatrixD covariance, double ridge) {
+  const Index dim = covariance.rows();
+  covariance.diagonal().array() += ridge * covariance.trace() / static_cast<double>(dim);
+  const Eigen::SelfAdjointEigenSolver<MatrixD> eigen(covariance);
+  const VectorD& values = eigen.eigenvalues();  // ascending
+  const double largest = values[dim - 1];
+  if (eigen.info() != Eigen::Success || !(largest > 0))
+    throw std::domain_error("the covariance is 0, expected features that vary");
+
+  const double cutoff = static_cast<double>(dim) * std::numeric_limits<double>::epsilon() * largest;
+  const Index rank = (values.array() > cutoff).count();
+  const auto kept = values.tail(rank);
+  return {.transform = kept.cwiseSqrt().cwiseInverse().asDiagonal() *
+                       eigen.eigenvectors().rightCols(rank).transpose(),
+          .rank = rank,
+          .condition_number = largest / kept[0]};
+}
+
+void NearestMean::fit(const MatrixD& covariance, const VectorD& center, const MatrixD& means,
+                      double ridge) {
+  const Whitening whitening = whiten(covariance, ridge);
+  rank = whitening.rank;
+  condition_number = whitening.condition_number;
+  // Rows are centred in float32: take the means relative to the center as rounded, not as it was
+  center_ = center.cast<float>();
+  transform_ = whitening.transform.cast<float>();
+  const MatrixD centered = means.rowwise() - center_.cast<double>().transpose();
+  means_ = (centered * whitening.transform.transpose()).cast<float>();
+}
+
+void NearestMean::prepare() {
+  packed_transform_ = kernels::PackedMatrix(transform_);
+  packed_means_ = kernels::PackedMatrix(means_);
+  negative_squares_.resize(static_cast<std::size_t>(means_.rows()));
+  for (Index c = 0; c < means_.rows(); ++c)
+    negative_squares_[static_cast<std::size_t>(c)] =
+        static_cast<float>(-means_.row(c).cast<double>().squaredNorm());
+}
+
+void NearestMean::nearest(const MatrixView& x, std::span<float> out) const {
+  thread_local Matrix centered, y, dots, norms;
+  constexpr std::array<double, 1> kTwo = {2.0};
+  centered = x.rowwise() - center_.transpose();
+  kernels::matmul_nt(centered, packed_transform_, y);
+  kernels::matmul_nt(y, packed_means_, dots);
+  kernels::row_max_affine(dots, 2.0f, negative_squares_, out);
+  kernels::row_norms(y, kTwo, norms);
+  for (Index i = 0; i < x.rows(); ++i) {
+    float& d = out[static_cast<std::size_t>(i)];
+    d = norms(i, 0) * norms(i, 0) - d;
+  }
+}
+
+void NearestMean::visit(FieldVisitor& v, const std::string& prefix) {
+  v.state(prefix + "rank", rank);
+  v.state(prefix + "condition_number", condition_number);
+  v.state(prefix + "center", center_);
+  v.state(prefix + "transform", transform_);
+  v.state(prefix + "means", means_);
+}
+
+}  // namespace ood

@@ -1,0 +1,46 @@
+#include <omp.h>
+
+#include <atomic>
+#include <exception>
+#include <mutex>
+
+#include "errors.h"
+#include "ood/exec.h"
+#include "single_threaded.h"
+
+namespace ood {
+
+SingleThreaded::SingleThreaded() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+SingleThreaded::~SingleThreaded() { omp_set_num_threads(before_); }
+
+int thread_count(const Exec& exec) {
+  if (exec.threads < 0) throw_invalid("threads has {}, expected 0 (all) or more", exec.threads);
+  return exec.threads == 0 ? omp_get_max_threads() : exec.threads;
+}
+
+void parallel_for(Index count, const Exec& exec, const std::function<void(Index)>& task) {
+  const int threads = static_cast<int>(std::min<Index>(thread_count(exec), count));
+  if (threads <= 1) {
+    const SingleThreaded guard;
+    for (Index i = 0; i < count; ++i) task(i);
+    return;
+  }
+
+  std::atomic<Index> next{0};
+  std::exception_ptr error;
+  std::mutex error_mutex;
+#pragma omp parallel num_threads(threads) default(shared)
+  {
+    const SingleThreaded guard;
+    try {
+      for (Index i = next++; i < count; i = next++) task(i);
+    } catch (...) {
+      next = count;
+      const std::lock_guard lock(error_mutex);
+      if (!error) error = std::current_exception();
+    }
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace ood

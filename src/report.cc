@@ -1,0 +1,229 @@
+#include "ood/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+namespace ood {
+
+namespace {
+
+/// Every metric by its name in files, in one order.
+struct MetricMember {
+  const char* name;
+  double Metrics::*member;
+};
+constexpr MetricMember kMetrics[] = {
+    {"auroc", &Metrics::auroc},
+    {"fpr95", &Metrics::fpr95},
+    {"fpr95_ood", &Metrics::fpr95_ood},
+    {"aupr_in", &Metrics::aupr_in},
+    {"aupr_out", &Metrics::aupr_out},
+    {"aupr_in_trapezoid", &Metrics::aupr_in_trapezoid},
+    {"aupr_out_trapezoid", &Metrics::aupr_out_trapezoid},
+};
+
+using Cells = std::vector<std::vector<std::string>>;  // the first row is the header
+
+std::string percent(double share) { return fmt::format("{:.2f}", 100 * share); }
+
+template <class A, class B>
+bool same_detector(const A& a, const B& b) {
+  return a.detector == b.detector && a.options == b.options;
+}
+
+std::string join_options(const OptionMap& options, const char* separator) {
+  std::string text;
+  for (const auto& [name, value] : options)
+    text += fmt::format("{}{}={}", text.empty() ? "" : separator, name, to_text(value));
+  return text;
+}
+
+/// The name of a detector, with its options where another one has the same name.
+std::string label(const Report& report, const ReportTiming& timing) {
+  const auto same_name =
+      std::ranges::count(report.timings, timing.detector, &ReportTiming::detector);
+  return same_name < 2
+             ? timing.detector
+             : fmt::format("{} ({})", timing.detector, join_options(timing.options, ", "));
+}
+
+/// Detectors by sets, then the means by kind, then seconds where asked for.
+Cells metric_cells(const Report& report, const std::string& title, double Metrics::*metric,
+                   bool seconds) {
+  std::vector<std::string> sets, kinds;
+  for (const ReportRow& row : report.rows)
+    if (std::ranges::find(sets, row.dataset) == sets.end()) sets.push_back(row.dataset);
+  const auto means = report.means();
+  for (const ReportMean& mean : means)
+    if (std::ranges::find(kinds, mean.kind) == kinds.end()) kinds.push_back(mean.kind);
+
+  Cells cells(1);
+  cells[0].push_back(title);
+  cells[0].insert(cells[0].end(), sets.begin(), sets.end());
+  for (const auto& kind : kinds) cells[0].push_back(kind + " mean");
+  if (seconds) cells[0].insert(cells[0].end(), {"fit s", "score s"});
+  for (const ReportTiming& timing : report.timings) {
+    std::vector<std::string> line = {label(report, timing)};
+    for (const ReportRow& row : report.rows)
+      if (same_detector(row, timing)) line.push_back(percent(row.metrics.*metric));
+    for (const ReportMean& mean : means)
+      if (same_detector(mean, timing)) line.push_back(percent(mean.metrics.*metric));
+    if (seconds) {
+      line.push_back(fmt::format("{:.2f}", timing.fit_seconds));
+      line.push_back(fmt::format("{:.2f}", timing.score_seconds));
+    }
+    cells.push_back(std::move(line));
+  }
+  return cells;
+}
+
+std::vector<std::size_t> widths(const Cells& cells) {
+  std::vector<std::size_t> widths(cells[0].size(), 0);
+  for (const auto& line : cells)
+    for (std::size_t j = 0; j < line.size(); ++j) widths[j] = std::max(widths[j], line[j].size());
+  return widths;
+}
+
+std::string plain(const Cells& cells) {
+  const auto width = widths(cells);
+  std::string text;
+  for (const auto& line : cells) {
+    text += fmt::format("{:<{}}", line[0], width[0]);
+    for (std::size_t j = 1; j < line.size(); ++j)
+      text += fmt::format("  {:>{}}", line[j], width[j]);
+    text += '\n';
+  }
+  return text;
+}
+
+std::string markdown(const Cells& cells) {
+  const auto width = widths(cells);
+  std::string text;
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    text += fmt::format("| {:<{}} |", cells[i][0], width[0]);
+    for (std::size_t j = 1; j < cells[i].size(); ++j)
+      text += fmt::format(" {:>{}} |", cells[i][j], width[j]);
+    text += '\n';
+    if (i > 0) continue;
+    text += fmt::format("|{:-<{}}|", ":", width[0] + 2);
+    for (std::size_t j = 1; j < width.size(); ++j)
+      text += fmt::format("{:->{}}|", ":", width[j] + 2);
+    text += '\n';
+  }
+  return text;
+}
+
+std::string heading(const Report& report) {
+  std::string text = report.file;
+  if (!report.model.empty()) text += fmt::format(": {}", report.model);
+  if (!report.id_dataset.empty()) text += fmt::format(", in-distribution {}", report.id_dataset);
+  if (!report.rows.empty()) text += fmt::format(", {} test rows", report.rows.front().n_id);
+  if (report.id_accuracy) text += fmt::format(", accuracy {} %", percent(*report.id_accuracy));
+  return text;
+}
+
+std::string sections(const Report& report, std::string (*render)(const Cells&)) {
+  return heading(report) + "\n\n" + render(metric_cells(report, "AUROC %", &Metrics::auroc, true)) +
+         "\n" + render(metric_cells(report, "FPR95 %", &Metrics::fpr95, false));
+}
+
+nlohmann::ordered_json to_json(const OptionMap& options) {
+  auto object = nlohmann::ordered_json::object();
+  for (const auto& [name, value] : options)
+    std::visit([&](const auto& v) { object[name] = v; }, value);
+  return object;
+}
+
+void add_metrics(nlohmann::ordered_json& object, const Metrics& metrics) {
+  for (const auto& [name, member] : kMetrics) object[name] = metrics.*member;
+}
+
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+}  // namespace
+
+std::vector<ReportMean> Report::means() const {
+  std::vector<ReportMean> means;
+  for (const ReportTiming& timing : timings)
+    for (const char* kind : {"near", "far"}) {
+      ReportMean mean{.detector = timing.detector,
+                      .options = timing.options,
+                      .kind = kind,
+                      .datasets = 0,
+                      .metrics = {}};
+      for (const ReportRow& row : rows) {
+        if (!same_detector(row, mean) || row.kind != kind) continue;
+        ++mean.datasets;
+        for (const auto& [name, member] : kMetrics) mean.metrics.*member += row.metrics.*member;
+      }
+      if (mean.datasets == 0) continue;
+      for (const auto& [name, member] : kMetrics)
+        mean.metrics.*member /= static_cast<double>(mean.datasets);
+      means.push_back(mean);
+    }
+  return means;
+}
+
+std::string to_table(const Report& report) { return sections(report, plain); }
+
+std::string to_markdown(const Report& report) { return sections(report, markdown); }
+
+std::string to_csv(const Report& report) {
+  std::string text = "detector,options,dataset,kind,n_id,n_ood";
+  for (const auto& [name, member] : kMetrics) text += fmt::format(",{}", name);
+  text += '\n';
+  for (const ReportRow& row : report.rows) {
+    text +=
+        fmt::format("{},{},{},{},{},{}", row.detector, csv_field(join_options(row.options, ";")),
+                    csv_field(row.dataset), row.kind, row.n_id, row.n_ood);
+    for (const auto& [name, member] : kMetrics) text += fmt::format(",{}", row.metrics.*member);
+    text += '\n';
+  }
+  return text;
+}
+
+std::string to_json(const Report& report) {
+  nlohmann::ordered_json root = {{"file", report.file},
+                                 {"model", report.model},
+                                 {"id_dataset", report.id_dataset},
+                                 {"version", report.version}};
+  root["id_accuracy"] = report.id_accuracy ? nlohmann::ordered_json(*report.id_accuracy) : nullptr;
+  root["rows"] = nlohmann::ordered_json::array();
+  for (const ReportRow& row : report.rows) {
+    nlohmann::ordered_json object = {{"detector", row.detector}, {"options", to_json(row.options)},
+                                     {"dataset", row.dataset},   {"kind", row.kind},
+                                     {"n_id", row.n_id},         {"n_ood", row.n_ood}};
+    add_metrics(object, row.metrics);
+    root["rows"].push_back(object);
+  }
+  root["means"] = nlohmann::ordered_json::array();
+  for (const ReportMean& mean : report.means()) {
+    nlohmann::ordered_json object = {{"detector", mean.detector},
+                                     {"options", to_json(mean.options)},
+                                     {"kind", mean.kind},
+                                     {"datasets", mean.datasets}};
+    add_metrics(object, mean.metrics);
+    root["means"].push_back(object);
+  }
+  root["timings"] = nlohmann::ordered_json::array();
+  for (const ReportTiming& timing : report.timings)
+    root["timings"].push_back({{"detector", timing.detector},
+                               {"options", to_json(timing.options)},
+                               {"fit_seconds", timing.fit_seconds},
+                               {"score_seconds", timing.score_seconds},
+                               {"scored_rows", timing.scored_rows}});
+  root["left_out"] = nlohmann::ordered_json::array();
+  for (const LeftOut& left : report.left_out)
+    root["left_out"].push_back({{"detector", left.detector}, {"reason", left.reason}});
+  // attributes of a file may hold any bytes: what is no UTF-8 is shown as a replacement character
+  return root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace ood

@@ -1,0 +1,359 @@
+// What every detector of the type list must keep, checked without naming any.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <thread>
+
+#include "ood/detectors.h"
+#include "ood/registry.h"
+#include "synthetic.h"
+
+using namespace ood;
+
+namespace {
+
+constexpr Index kDim = 21, kClasses = 5;
+
+/// More rows than two blocks of a reduction, and not a whole number of them.
+const test::Synthetic& train() {
+  static const auto data = test::make_synthetic(9'001, kDim, kClasses, 7);
+  return data;
+}
+const test::Synthetic& queries() {
+  static const auto data = test::make_synthetic(301, kDim, kClasses, 8);
+  return data;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+std::unique_ptr<Detector> fitted(const std::string& name, const Batch& rows = train().batch(),
+                                 Index batch_rows = 16'384, const Exec& exec = {}) {
+  auto detector = make_detector(name);
+  MemorySource source(rows, &train().head, batch_rows);
+  detector->fit(source, exec);
+  return detector;
+}
+
+/// What a call throws says, or "".
+template <class Call>
+std::string message_of(const Call& call) {
+  try {
+    call();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// The field that score() reads first.
+bool reads_features(const Detector& detector) { return detector.needs().score.features; }
+
+}  // namespace
+
+TEST_CASE("contract: the run-time table and the type list name the same detectors") {
+  std::vector<std::string> names;
+  for_each_type(Detectors{}, [&]<class T>() {
+    names.emplace_back(T::kName);
+    CHECK(T().name() == T::kName);
+    CHECK(make_detector(T::kName)->name() == T::kName);
+  });
+  CHECK(names == detector_names());
+  CHECK(names.size() >= 9);
+}
+
+TEST_CASE("contract: score before fit is an error") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = make_detector(name);
+    CHECK(detector->fitted() == !detector->needs().fit.any());
+    if (detector->fitted()) continue;
+    CHECK_THROWS_AS(detector->score(queries().batch()), std::logic_error);
+    CHECK(contains(message_of([&] { detector->score(queries().batch()); }), name + ".score"));
+  }
+}
+
+TEST_CASE("contract: a wrong width is an error that says both widths") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    const Matrix narrow = Matrix::Zero(3, 4);
+    Batch batch;
+    batch.features = narrow;
+    batch.logits = narrow;
+    const Index expected = reads_features(*detector) ? kDim : kClasses;
+    const std::string message = message_of([&] { detector->score(batch); });
+    CHECK(message == name + ".score: " + (reads_features(*detector) ? "features" : "logits") +
+                         " has 4 columns, expected " + std::to_string(expected));
+  }
+}
+
+TEST_CASE("contract: missing inputs are named") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    Batch labels_only;
+    labels_only.labels = queries().labels;
+    const std::string message = message_of([&] { detector->score(labels_only); });
+    CHECK(message == name + ".score: batch has no " + detector->needs().score.names().front());
+
+    if (!detector->needs().fit.any()) continue;
+    MemorySource source(labels_only);
+    CHECK(contains(message_of([&] { detector->fit(source); }), name + ".fit: memory has no "));
+  }
+}
+
+TEST_CASE("contract: out must have an entry for each row") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    std::vector<float> out(300);
+    CHECK(message_of([&] { fitted(name)->score(queries().batch(), out); }) ==
+          name + ".score: out has 300 entries, expected 301 as the batch has rows");
+  }
+}
+
+TEST_CASE("contract: an empty batch works") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    CHECK(fitted(name)->score(queries().batch().slice(0, 0)).empty());
+  }
+}
+
+TEST_CASE("contract: any cut into batches and any number of threads give the same bits") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    const Batch all = queries().batch();
+    const auto expected = detector->score(all, Exec{.threads = 1});
+    for (const int threads : {2, 7})
+      CHECK(same_bits(detector->score(all, Exec{threads}), expected));
+    for (const Index size : {1, 2, 3, 5, 16, 17, 127, 128, 129, 300}) {
+      CAPTURE(size);
+      std::vector<float> parts;
+      for (Index begin = 0; begin < all.rows(); begin += size) {
+        const auto part = detector->score(all.slice(begin, std::min(size, all.rows() - begin)));
+        parts.insert(parts.end(), part.begin(), part.end());
+      }
+      CHECK(same_bits(parts, expected));
+    }
+  }
+}
+
+TEST_CASE("contract: rows may be strided") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    Matrix wide_features = Matrix::Constant(301, kDim + 3, std::nanf(""));
+    Matrix wide_logits = Matrix::Constant(301, kClasses + 3, std::nanf(""));
+    wide_features.leftCols(kDim) = queries().features;
+    wide_logits.leftCols(kClasses) = queries().logits;
+    Batch strided;
+    strided.features = MatrixView(wide_features.data(), 301, kDim, kDim + 3);
+    strided.logits = MatrixView(wide_logits.data(), 301, kClasses, kClasses + 3);
+    CHECK(same_bits(detector->score(strided), detector->score(queries().batch())));
+  }
+}
+
+TEST_CASE("contract: a permutation of rows permutes scores") {
+  std::vector<Index> order(301);
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), std::mt19937(3));
+  Matrix features(301, kDim), logits(301, kClasses);
+  for (Index i = 0; i < 301; ++i) {
+    features.row(i) = queries().features.row(order[static_cast<std::size_t>(i)]);
+    logits.row(i) = queries().logits.row(order[static_cast<std::size_t>(i)]);
+  }
+  Batch permuted;
+  permuted.features = features;
+  permuted.logits = logits;
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    const auto scores = detector->score(queries().batch());
+    std::vector<float> expected;
+    for (const Index i : order) expected.push_back(scores[static_cast<std::size_t>(i)]);
+    CHECK(same_bits(detector->score(permuted), expected));
+  }
+}
+
+TEST_CASE("contract: the fit is the same for any number of threads and any size of batches") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto expected = to_bytes(*fitted(name, train().batch(), 16'384, Exec{1}));
+    for (const int threads : {1, 2, 7})
+      for (const Index batch_rows : {100, 4'096, 5'000, 9'001}) {
+        CAPTURE(threads);
+        CAPTURE(batch_rows);
+        CHECK((to_bytes(*fitted(name, train().batch(), batch_rows, Exec{threads})) == expected));
+      }
+  }
+}
+
+TEST_CASE("contract: fit twice is fit once, and forgets what was fitted before") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto once = fitted(name);
+    const auto other = test::make_synthetic(400, kDim, kClasses, 99);
+    const auto twice = fitted(name, other.batch());
+    MemorySource source(train().batch(), &train().head);
+    twice->fit(source);
+    CHECK((to_bytes(*twice) == to_bytes(*once)));
+  }
+}
+
+TEST_CASE("contract: what was saved scores the same bits after loading, and so does a clone") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    const auto scores = detector->score(queries().batch());
+    const auto bytes = to_bytes(*detector);
+    const auto loaded = detector_from_bytes(bytes);
+    CHECK(loaded->name() == name);
+    CHECK(same_bits(loaded->score(queries().batch()), scores));
+    CHECK((to_bytes(*loaded) == bytes));
+    CHECK(same_bits(detector->clone()->score(queries().batch()), scores));
+  }
+}
+
+TEST_CASE("contract: NaN and infinity in fit are an error that says where") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = make_detector(name);
+    if (!detector->needs().fit.any()) continue;
+    auto data = test::make_synthetic(5'000, kDim, kClasses, 7);
+    for (const auto& [bad, spelled] :
+         {std::pair{std::nanf(""), "NaN"}, {std::numeric_limits<float>::infinity(), "infinity"}}) {
+      data.features(4'321, 6) = bad;
+      MemorySource source(data.batch(), nullptr, 1'000);
+      CHECK(message_of([&] { detector->fit(source); }) ==
+            name + ".fit: memory/features has " + spelled +
+                " at row 4321, column 6, expected finite numbers");
+      CHECK_FALSE(detector->fitted());
+    }
+  }
+}
+
+TEST_CASE("contract: a row with NaN or infinity scores NaN, and no other row does") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    const auto clean = detector->score(queries().batch());
+    for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity()}) {
+      auto data = queries();
+      for (const Index row : {0, 130, 300}) {
+        data.features(row, row % kDim) = bad;
+        data.logits(row, row % kClasses) = bad;
+      }
+      const auto scores = detector->score(data.batch());
+      for (std::size_t i = 0; i < scores.size(); ++i) {
+        CAPTURE(i);
+        if (i == 0 || i == 130 || i == 300)
+          CHECK(std::isnan(scores[i]));
+        else
+          CHECK(scores[i] == clean[i]);
+      }
+    }
+  }
+}
+
+TEST_CASE("contract: extreme but finite rows do not give NaN by way of overflowing norms") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    Matrix features = queries().features.topRows(3), logits = queries().logits.topRows(3);
+    features.row(0).setZero();
+    logits.row(0).setZero();
+    features.row(1) *= 1e6f;
+    logits.row(1) *= 1e6f;
+    features.row(2) *= 1e-6f;
+    logits.row(2) *= 1e-6f;
+    Batch batch;
+    batch.features = features;
+    batch.logits = logits;
+    for (const float score : detector->score(batch)) CHECK_FALSE(std::isnan(score));
+  }
+}
+
+TEST_CASE("contract: higher means more in-distribution") {
+  const auto far = test::make_synthetic(200, kDim, kClasses, 11, 0.01);  // noise around no cluster
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    const auto id = detector->score(queries().batch()), ood = detector->score(far.batch());
+    Index right = 0;
+    for (const float a : id)
+      for (const float b : ood) right += a > b;
+    const double auroc = static_cast<double>(right) / static_cast<double>(id.size() * ood.size());
+    CHECK(auroc > 0.9);
+  }
+}
+
+TEST_CASE("contract: one fitted detector serves several threads") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    const auto expected = detector->score(queries().batch());
+    std::vector<std::vector<float>> scores(4);
+    std::vector<std::thread> threads;
+    for (auto& own : scores)
+      threads.emplace_back([&] { own = detector->score(queries().batch(), Exec{2}); });
+    for (auto& thread : threads) thread.join();
+    for (const auto& own : scores) CHECK(same_bits(own, expected));
+  }
+}
+
+TEST_CASE("contract: options can be read, set, and are refused by name or range") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = make_detector(name);
+    CHECK(contains(message_of([&] {
+                     detector->set_options({{"nonsense", Index{1}}});
+                   }),
+                   name + ": unknown option nonsense, expected "));
+    OptionMap as_they_are;
+    for (const OptionInfo& option : detector->options()) {
+      CAPTURE(option.name);
+      CHECK_FALSE(option.help.empty());
+      as_they_are[option.name] = to_text(option.value);
+      CHECK(contains(message_of([&] {
+                       detector->set_options({{option.name, std::string("!")}});
+                     }),
+                     name + ": option " + option.name + " has !, expected "));
+    }
+    detector->set_options(as_they_are);  // text reads back as the option's own type
+    for (const OptionInfo& option : detector->options())
+      CHECK(to_text(option.value) == std::get<std::string>(as_they_are[option.name]));
+  }
+}
+
+TEST_CASE("contract: setting options forgets what was fitted") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    detector->set_options({});
+    CHECK(detector->fitted() == !detector->needs().fit.any());
+  }
+}
+
+TEST_CASE("contract: the documentation has a row for each detector") {
+  std::ifstream file(OOD_SOURCE_DIR "/README.md");
+  const std::string readme{std::istreambuf_iterator<char>(file), {}};
+  REQUIRE_FALSE(readme.empty());
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    CHECK(contains(readme, "\n| `" + name + "` |"));
+  }
+}

@@ -1,0 +1,166 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "ood/dataset.h"
+#include "ood/evaluate.h"
+#include "ood/registry.h"
+#include "synthetic.h"
+
+using namespace ood;
+
+namespace {
+
+/// A feature file in the temporary folder that goes with the object.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& name)
+      : path_(std::filesystem::temp_directory_path() /
+              (name + std::to_string(std::hash<std::string>{}(OOD_SOURCE_DIR)) + ".h5")) {}
+  ~TemporaryFile() { std::filesystem::remove(path_); }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::vector<std::unique_ptr<Detector>> all_detectors() {
+  std::vector<std::unique_ptr<Detector>> detectors;
+  for (const auto& name : detector_names()) detectors.push_back(make_detector(name));
+  return detectors;
+}
+
+void write(const std::filesystem::path& path, const Batch& train, const Batch& id_test,
+           const Batch& near, const Batch& far, const Head* head = nullptr) {
+  DatasetWriter writer(path, {.model = "m", .id_dataset = "d"});
+  if (train.rows() > 0) writer.append("train", train);
+  writer.append("id_test", id_test);
+  writer.append("ood/near", near, "near");
+  writer.append("ood/far", far, "far");
+  if (head != nullptr) writer.write_head(*head);
+  writer.close();
+}
+
+const test::Synthetic kTrain = test::make_synthetic(600, 8, 4, 1);
+const test::Synthetic kId = test::make_synthetic(200, 8, 4, 2);
+const test::Synthetic kOod = test::make_synthetic(150, 8, 4, 3, 0.01);
+
+}  // namespace
+
+TEST_CASE("evaluate: rows, means and metrics are what the detectors and metrics give by hand") {
+  const TemporaryFile file("evaluate_whole");
+  write(file.path(), kTrain.batch(), kId.batch(), kOod.batch(), kOod.batch().slice(0, 70),
+        &kTrain.head);
+  const Dataset dataset(file.path());
+  const auto detectors = all_detectors();
+  std::vector<std::string> steps;
+  double last = 0;
+  const auto report = evaluate(dataset, detectors,
+                               {.exec = {}, .progress = [&](std::string_view step, double done) {
+                                  steps.emplace_back(step);
+                                  CHECK(done >= last);
+                                  last = done;
+                                }});
+  CHECK(report.left_out.empty());
+  CHECK(report.rows.size() == 2 * detectors.size());
+  CHECK(report.timings.size() == detectors.size());
+  CHECK(steps.front() == "fit msp");
+  CHECK(last == 1.0);
+
+  Index right = 0;  // accuracy, counted by hand
+  for (Index i = 0; i < 200; ++i) {
+    Index best = 0;
+    kId.logits.row(i).maxCoeff(&best);
+    right += best == kId.labels[static_cast<std::size_t>(i)];
+  }
+  REQUIRE(report.id_accuracy.has_value());
+  CHECK(*report.id_accuracy == doctest::Approx(static_cast<double>(right) / 200.0));
+
+  for (const ReportRow& row : report.rows) {
+    CAPTURE(row.detector);
+    CAPTURE(row.dataset);
+    const Index n_ood = row.dataset == "near" ? 150 : 70;
+    CHECK(row.kind == row.dataset);
+    CHECK(row.n_id == 200);
+    CHECK(row.n_ood == n_ood);
+    const auto detector = make_detector(row.detector, row.options);
+    MemorySource train(kTrain.batch(), &kTrain.head);
+    detector->fit(train);
+    const auto id = detector->score(kId.batch()),
+               ood = detector->score(kOod.batch().slice(0, n_ood));
+    double pairs = 0;
+    for (const float a : id)
+      for (const float b : ood) pairs += a > b ? 1.0 : a == b ? 0.5 : 0.0;
+    CHECK(row.metrics.auroc ==
+          doctest::Approx(pairs / (200.0 * static_cast<double>(n_ood))).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("evaluate: detectors that the file does not allow are left out, with the reason") {
+  const TemporaryFile file("evaluate_partial");
+  const auto logits_only = [](const test::Synthetic& data) {
+    Batch batch;
+    batch.logits = data.logits;
+    return batch;
+  };
+  write(file.path(), {}, logits_only(kId), logits_only(kOod), logits_only(kOod));
+  const Dataset dataset(file.path());
+  const auto report = evaluate(dataset, all_detectors());
+  CHECK(report.timings.size() == 5);
+  REQUIRE(report.left_out.size() == 4);
+  CHECK(report.left_out[0].detector == "mahalanobis");
+  CHECK(report.left_out[0].reason == "no /train");
+  CHECK_FALSE(report.id_accuracy.has_value());
+}
+
+TEST_CASE("evaluate: missing inputs are named split by split") {
+  const TemporaryFile file("evaluate_missing");
+  Batch train, id;
+  train.features = kTrain.features;
+  id.features = kId.features;
+  write(file.path(), train, id, id, id);
+  const Dataset dataset(file.path());
+  CHECK(missing_inputs(dataset.info(), *make_detector("mahalanobis")) == "no labels in /train");
+  CHECK(missing_inputs(dataset.info(), *make_detector("energy")) == "no logits in /id_test");
+  CHECK(missing_inputs(dataset.info(), *make_detector("knn")).empty());
+}
+
+TEST_CASE("evaluate: logits come from features and head where they are not stored") {
+  const TemporaryFile file("evaluate_head");
+  Batch id, ood;
+  id.features = kId.features;
+  ood.features = kOod.features;
+  write(file.path(), {}, id, ood, ood, &kTrain.head);
+  std::vector<std::unique_ptr<Detector>> detectors;
+  detectors.push_back(make_detector("energy"));
+  const auto report = evaluate(Dataset(file.path()), detectors);
+  CHECK(report.timings.size() == 1);
+}
+
+TEST_CASE(
+    "evaluate: data that a method is not defined for leaves it out; bad values are an error") {
+  SUBCASE("a class without rows, fewer rows than k") {
+    const TemporaryFile file("evaluate_undefined");
+    write(file.path(), kTrain.batch().slice(0, 3), kId.batch(), kOod.batch(), kOod.batch(),
+          &kTrain.head);
+    const auto report = evaluate(Dataset(file.path()), all_detectors());
+    REQUIRE(report.left_out.size() == 4);
+    CHECK(report.left_out[0].reason == "mahalanobis.fit: class 3 has 0 rows, expected 1 or more");
+  }
+  SUBCASE("NaN in a scored split") {
+    const TemporaryFile file("evaluate_nan");
+    auto bad = kOod;
+    bad.features(17, 3) = std::nanf("");
+    write(file.path(), kTrain.batch(), kId.batch(), bad.batch(), kOod.batch(), &kTrain.head);
+    try {
+      evaluate(Dataset(file.path()), all_detectors());
+      FAIL("no error");
+    } catch (const std::invalid_argument& error) {
+      const std::string message = error.what();
+      CHECK(
+          message.find("/ood/near/features has NaN at row 17, column 3, expected finite numbers") !=
+          std::string::npos);
+    }
+  }
+}

@@ -1,0 +1,211 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <thread>
+
+#include "kernels/error_bounds.h"
+#include "kernels/placed_rows.h"
+#include "kernels/reference.h"
+#include "kernels/row_patterns.h"
+#include "ood/exec.h"
+#include "ood/kernels.h"
+
+using namespace ood;
+using namespace ood::test;
+
+namespace {
+
+struct Shape {
+  Index d, m;
+};
+constexpr Shape kShapes[] = {{342, 10}, {64, 10}, {342, 342}, {2048, 1000}, {37, 7},
+                             {1, 1},    {1000, 1}, {100, 37}, {16, 16},    {3, 200}};
+constexpr Index kMaxHeight = 300;
+
+Matrix multiply(const MatrixView& x, const kernels::PackedMatrix& b) {
+  Matrix out;
+  kernels::matmul_nt(x, b, out);
+  return out;
+}
+
+/// How many rows of `got` differ from rows [begin, begin + got.rows()) of `expected` in a bit.
+Index different_rows(const Matrix& got, const Matrix& expected, Index begin = 0) {
+  Index different = 0;
+  for (Index i = 0; i < got.rows(); ++i)
+    different += std::memcmp(got.data() + i * got.cols(), expected.data() + (begin + i) * got.cols(),
+                             static_cast<std::size_t>(got.cols()) * sizeof(float)) != 0;
+  return different;
+}
+
+/// Products of rows, each made alone.
+Matrix one_by_one(const Matrix& x, const kernels::PackedMatrix& b) {
+  Matrix out(x.rows(), b.rows());
+  for (Index i = 0; i < x.rows(); ++i) out.row(i) = multiply(MatrixView(x).middle_rows(i, 1), b);
+  return out;
+}
+
+/// All heights where that is quick, else those around the ones that products are made of.
+std::vector<Index> heights(const Shape& shape) {
+  std::vector<Index> list;
+  const bool all = shape.d * shape.m <= 40000;
+  for (Index h = 1; h <= kMaxHeight; ++h)
+    if (all || h <= 5 || h % 48 == 19 || (h >= 126 && h <= 133) || h == 144 || h == 276) list.push_back(h);
+  return list;
+}
+
+}  // namespace
+
+TEST_CASE("matmul_nt: error") {
+  for (const Shape& shape : kShapes)
+    for (const Pattern& pattern : kFeaturePatterns) {
+      if (pattern.name == "many decades" || pattern.name == "denormal") continue;
+      Random random(41);
+      Matrix x(5, shape.d), b(shape.m, shape.d);
+      const auto d = static_cast<std::size_t>(shape.d);
+      for (Index i = 0; i < x.rows(); ++i) pattern.fill(random, {x.data() + i * shape.d, d});
+      for (Index j = 0; j < b.rows(); ++j) pattern.fill(random, {b.data() + j * shape.d, d});
+      const Matrix out = multiply(x, kernels::PackedMatrix(b));
+      REQUIRE(out.rows() == x.rows());
+      REQUIRE(out.cols() == b.rows());
+      double worst = 0;
+      for (Index i = 0; i < x.rows(); ++i)
+        for (Index j = 0; j < b.rows(); ++j) {
+          const std::span<const float> left(x.data() + i * shape.d, d), right(b.data() + j * shape.d, d);
+          const double norms = std::sqrt(reference::dot(left, left) * reference::dot(right, right));
+          worst = std::max(worst, share_of_allowed(out(i, j), {reference::dot(left, right),
+                                                               kUnit * static_cast<double>(d) * norms}));
+        }
+      CAPTURE(shape.d);
+      CAPTURE(shape.m);
+      CAPTURE(pattern.name);
+      CHECK(worst <= 1);
+    }
+}
+
+TEST_CASE("matmul_nt: the same bits for a row alone and in every height of batch") {
+  for (const Shape& shape : kShapes) {
+    const kernels::PackedMatrix b(normal_rows(shape.m, shape.d, 42));
+    const Matrix x = normal_rows(kMaxHeight, shape.d, 43), expected = one_by_one(x, b);
+    for (const Index height : heights(shape)) {
+      // the last rows of x, so that a row is at another place in each height
+      const Index begin = kMaxHeight - height;
+      const Matrix out = multiply(MatrixView(x).middle_rows(begin, height), b);
+      CAPTURE(shape.d);
+      CAPTURE(shape.m);
+      CAPTURE(height);
+      CHECK(different_rows(out, expected, begin) == 0);
+    }
+  }
+}
+
+TEST_CASE("matmul_nt: the same bits at every place") {
+  for (const Shape& shape : kShapes) {
+    const kernels::PackedMatrix b(normal_rows(shape.m, shape.d, 44));
+    for (const std::uint32_t seed : {45, 46}) {
+      const Matrix row = normal_rows(1, shape.d, seed);
+      const Matrix rows = row.replicate(147, 1);  // 128 + 16 + 3
+      const Matrix expected = multiply(row, b).replicate(147, 1);
+      CAPTURE(shape.d);
+      CAPTURE(shape.m);
+      CHECK(different_rows(multiply(rows, b), expected) == 0);
+    }
+  }
+}
+
+TEST_CASE("matmul_nt: the same bits at any address and stride, of x and of b") {
+  for (const Shape& shape : kShapes) {
+    const Matrix x = normal_rows(150, shape.d, 47), b = normal_rows(shape.m, shape.d, 48);
+    const Matrix expected = multiply(x, kernels::PackedMatrix(b));
+    CAPTURE(shape.d);
+    CAPTURE(shape.m);
+    for (const Index offset : {0, 1, 3})
+      for (const Index gap : {0, 1, 16}) {
+        const PlacedRows placed_x(x, offset, gap), placed_b(b, offset, gap);
+        if (shape.d * shape.m > 200000 && offset != 1) continue;
+        CHECK(different_rows(multiply(placed_x.view(), kernels::PackedMatrix(placed_b.view())),
+                             expected) == 0);
+      }
+  }
+}
+
+TEST_CASE("matmul_nt: the same bits from several threads at once") {
+  for (const Shape& shape : kShapes) {
+    const kernels::PackedMatrix b(normal_rows(shape.m, shape.d, 49));
+    const Matrix x = normal_rows(kMaxHeight, shape.d, 50), expected = multiply(x, b);
+    // overlapping blocks of different heights
+    constexpr Index kTasks = 12;
+    std::vector<Index> different(kTasks);
+    const auto task = [&](Index i) {
+      const Index begin = i * 13, height = 1 + (i * 37) % (kMaxHeight - begin);
+      different[static_cast<std::size_t>(i)] =
+          different_rows(multiply(MatrixView(x).middle_rows(begin, height), b), expected, begin);
+    };
+    CAPTURE(shape.d);
+    CAPTURE(shape.m);
+    for (const int threads : {1, 4}) {
+      different.assign(kTasks, -1);
+      parallel_for(kTasks, Exec{threads}, task);
+      CHECK(different == std::vector<Index>(kTasks, 0));
+    }
+    different.assign(kTasks, -1);
+    std::vector<std::jthread> threads;
+    for (Index t = 0; t < 4; ++t)
+      threads.emplace_back([&, t] {
+        for (Index i = t; i < kTasks; i += 4) task(i);
+      });
+    threads.clear();
+    CHECK(different == std::vector<Index>(kTasks, 0));
+  }
+}
+
+TEST_CASE("matmul_nt: the same bits wherever b was packed") {
+  const Matrix x = normal_rows(20, 342, 51), b = normal_rows(10, 342, 52);
+  const Matrix expected = multiply(x, kernels::PackedMatrix(b));
+  std::vector<Index> different(4, -1);
+  parallel_for(4, Exec{4}, [&](Index i) {
+    different[static_cast<std::size_t>(i)] =
+        different_rows(multiply(x, kernels::PackedMatrix(b)), expected);
+  });
+  CHECK(different == std::vector<Index>(4, 0));
+}
+
+TEST_CASE("matmul_nt: what is not a number stays in its row") {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const Shape& shape : {Shape{342, 10}, Shape{37, 7}, Shape{1, 1}, Shape{100, 37}}) {
+    const kernels::PackedMatrix b(normal_rows(shape.m, shape.d, 53));
+    const Matrix clean = normal_rows(149, shape.d, 54), expected = multiply(clean, b);
+    for (const Index row : {0, 127, 128, 143, 144, 148})
+      for (const float bad : {std::nanf(""), infinity, -infinity}) {
+        Matrix x = clean;
+        x(row, shape.d / 2) = bad;
+        const Matrix out = multiply(x, b);
+        CHECK(out.row(row).array().isFinite().count() == 0);
+        CHECK(different_rows(out, expected) == 1);
+      }
+  }
+}
+
+TEST_CASE("matmul_nt: no rows, nothing packed, a copy") {
+  const Matrix b = normal_rows(7, 37, 55), x = normal_rows(5, 37, 56);
+  const kernels::PackedMatrix packed(b), copy = packed;
+  CHECK(packed.rows() == 7);
+  CHECK(packed.cols() == 37);
+  CHECK(different_rows(multiply(x, copy), multiply(x, packed)) == 0);
+  const Matrix none = multiply(MatrixView(nullptr, 0, 37), packed);
+  CHECK(none.rows() == 0);
+  CHECK(none.cols() == 7);
+
+  const kernels::PackedMatrix nothing;
+  CHECK(nothing.rows() == 0);
+  CHECK(nothing.cols() == 0);
+  CHECK(multiply(MatrixView(nullptr, 3, 0), nothing).size() == 0);
+}
+
+TEST_CASE("matmul_nt: wrong sizes") {
+  Matrix out;
+  CHECK_THROWS_WITH_AS(
+      kernels::matmul_nt(normal_rows(2, 3, 1), kernels::PackedMatrix(normal_rows(4, 5, 1)), out),
+      "matmul_nt: x has 3 columns, expected 5 as b has", std::invalid_argument);
+}

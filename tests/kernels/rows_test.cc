@@ -1,0 +1,170 @@
+#include <doctest/doctest.h>
+
+#include "kernels/reference.h"
+#include "kernels/row_kernel_contract.h"
+
+using namespace ood;
+using namespace ood::test;
+
+namespace {
+
+using Row = std::span<const float>;
+
+void check_contract(const RowKernel& kernel) {
+  check_depends_on_row_alone(kernel);
+  check_not_a_number(kernel);
+  check_no_rows(kernel);
+}
+
+double length(Row x) { return static_cast<double>(x.size()); }
+
+/// max_j (max x - x_j) over the terms that count: exp(-104) is 0 in float32.
+double range(Row x) {
+  const double largest = reference::max(x);
+  double far = 0;
+  for (const float v : x)
+    if (largest - v < 104) far = std::max(far, largest - v);
+  return far;
+}
+
+RowKernel log_sum_exp_at(float temperature) {
+  return [temperature](const MatrixView& x, std::span<float> out) {
+    kernels::row_log_sum_exp(x, temperature, out);
+  };
+}
+
+RowKernel generalized_entropy_of(float gamma, Index top) {
+  return [gamma, top](const MatrixView& x, std::span<float> out) {
+    kernels::row_generalized_entropy(x, gamma, top, out);
+  };
+}
+
+}  // namespace
+
+TEST_CASE("row_max: every row on its own") { check_contract(kernels::row_max); }
+
+TEST_CASE("row_max: exact") {
+  check_error(kernels::row_max, kLogitPatterns,
+              [](Row x) { return Expected{reference::max(x), 0}; });
+}
+
+TEST_CASE("row_max: infinity beside NaN, and the lowest number") {
+  const float lowest = std::numeric_limits<float>::lowest();
+  const float infinity = std::numeric_limits<float>::infinity();
+  Matrix x(3, 2);
+  x << lowest, lowest, infinity, std::nanf(""), -infinity, -infinity;
+  const auto out = run(kernels::row_max, x);
+  CHECK(out[0] == lowest);
+  CHECK(std::isnan(out[1]));
+  CHECK(std::isnan(out[2]));
+}
+
+TEST_CASE("row_log_sum_exp: every row on its own") {
+  check_contract(log_sum_exp_at(1));
+  check_depends_on_row_alone(log_sum_exp_at(0.3f));
+}
+
+TEST_CASE("row_log_sum_exp: error") {
+  for (const float temperature : {1.0f, 0.3f, 1e-3f, 1000.0f}) {
+    CAPTURE(temperature);
+    check_error(log_sum_exp_at(temperature), kLogitPatterns, [temperature](Row x) {
+      const double value = reference::log_sum_exp(x, temperature);
+      return Expected{value, kUnit * (4 * std::abs(value) + temperature * (length(x) + 8))};
+    });
+  }
+}
+
+TEST_CASE("row_log_max_probability: every row on its own") {
+  check_contract(kernels::row_log_max_probability);
+}
+
+TEST_CASE("row_log_max_probability: relative error, also where p is almost 1") {
+  check_error(kernels::row_log_max_probability, kLogitPatterns, [](Row x) {
+    const double value = reference::log_max_probability(x);
+    return Expected{value, kUnit * (length(x) + 16 + 2 * range(x)) * std::abs(value) +
+                               kUnderflow * length(x)};
+  });
+}
+
+TEST_CASE("row_negative_entropy: every row on its own") {
+  check_contract(kernels::row_negative_entropy);
+}
+
+TEST_CASE("row_negative_entropy: error") {
+  check_error(kernels::row_negative_entropy, kLogitPatterns, [](Row x) {
+    const double value = reference::negative_entropy(x);
+    return Expected{value, kUnit * (length(x) + 16) * (1 + std::abs(value))};
+  });
+}
+
+TEST_CASE("row_negative_entropy: relative error, also where p is almost 1") {
+  check_error(kernels::row_negative_entropy, kLogitPatterns, [](Row x) {
+    const double value = reference::negative_entropy(x);
+    return Expected{value, kUnit * (length(x) + 16 + 2 * range(x)) * std::abs(value) +
+                               104 * kUnderflow * length(x)};
+  });
+}
+
+TEST_CASE("row_negative_entropy: from -log d to 0") {
+  for (const Index d : kLengths) {
+    const Matrix equal = Matrix::Constant(1, d, 7.5f);
+    const float lowest = run(kernels::row_negative_entropy, equal)[0];
+    CHECK(lowest == doctest::Approx(-std::log(static_cast<double>(d))).epsilon(1e-6));
+    Matrix sure = equal;
+    sure(0, d - 1) = 1e4f;
+    CHECK(run(kernels::row_negative_entropy, sure)[0] == 0);
+  }
+}
+
+TEST_CASE("row_generalized_entropy: every row on its own") {
+  check_contract(generalized_entropy_of(0.1f, 1 << 20));
+  check_contract(generalized_entropy_of(0.5f, 3));
+}
+
+TEST_CASE("row_generalized_entropy: relative error, also where p is almost 1") {
+  for (const float gamma : {0.1f, 0.5f, 1.0f, 2.0f})
+    for (const Index top : {1, 2, 10, 100, 342, 1 << 20}) {
+      CAPTURE(gamma);
+      CAPTURE(top);
+      check_error(generalized_entropy_of(gamma, top), kLogitPatterns, [gamma, top](Row x) {
+        double value = 0, error = 0;
+        const auto terms = reference::generalized_entropy_terms(x, gamma, static_cast<size_t>(top));
+        for (const auto& [term, log_pq] : terms) {
+          value -= term;
+          error += kUnit * (length(x) + 16) * term * (1 + gamma * std::abs(log_pq));
+        }
+        return Expected{value, error + kUnderflow * length(x)};
+      });
+    }
+}
+
+TEST_CASE("row_generalized_entropy: the largest are chosen by value, not by place") {
+  for (const Index d : {5, 17, 100, 1000}) {
+    const Matrix x = normal_rows(4, d, 4, 2);
+    Matrix sorted = x;
+    for (auto row : sorted.rowwise()) std::sort(row.begin(), row.end());
+    const auto out = run(generalized_entropy_of(0.1f, d / 3 + 1), x);
+    const auto out_sorted = run(generalized_entropy_of(0.1f, d / 3 + 1), sorted);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      CHECK(out[i] == doctest::Approx(out_sorted[i]).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("row kernels: wrong sizes") {
+  const Matrix x(2, 3), no_columns(2, 0);
+  std::vector<float> out(3), right(2);
+  CHECK_THROWS_WITH_AS(kernels::row_max(x, out), "row_max: out has 3 entries, expected 2",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(kernels::row_max(no_columns, right),
+                       "row_max: x has 0 columns, expected 1 or more", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(kernels::row_log_sum_exp(x, 1, out),
+                       "row_log_sum_exp: out has 3 entries, expected 2", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(kernels::row_log_max_probability(x, out),
+                       "row_log_max_probability: out has 3 entries, expected 2",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(kernels::row_negative_entropy(x, out),
+                       "row_negative_entropy: out has 3 entries, expected 2", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(kernels::row_generalized_entropy(x, 0.1f, 3, out),
+                       "row_generalized_entropy: out has 3 entries, expected 2",
+                       std::invalid_argument);
+}

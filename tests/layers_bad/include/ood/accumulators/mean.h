@@ -1,0 +1,4 @@
+#pragma once
+#include <ood/detector.h>
+
+#include "ood/reduce.h"

@@ -1,0 +1,5 @@
+#pragma once
+#include <../src/errors.h>
+#include "errors.h"
+
+#include "ood/matrix.h"

@@ -1,0 +1,3 @@
+#pragma once
+#include "ood/detectors/knn.h"
+#include "ood/registry.h"

@@ -1,0 +1,3 @@
+#pragma once
+#include "ood/accumulators/mean.h"
+#include "ood/stream.h"

@@ -1,0 +1,3 @@
+#include <dnnl.hpp>
+
+#include "ood/detector.h"

@@ -1,0 +1,2 @@
+#include <omp.h>
+#pragma omp parallel

@@ -1,0 +1,21 @@
+"""What the README shows is what is there."""
+
+from __future__ import annotations
+
+import re
+
+from conftest import SOURCE
+
+
+def test_the_example_is_the_compiled_one() -> None:
+    readme = (SOURCE / "README.md").read_text()
+    shown = readme.split("```cpp\n")[1].split("```")[0]
+    assert shown == (SOURCE / "examples" / "quickstart.cc").read_text()
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [SOURCE / "README.md", *(SOURCE / "docs").glob("*.md"), SOURCE / "CONTRIBUTING.md"]:
+        for link in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", page.read_text()):
+            target = link.split("#")[0]
+            if target and "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -1,0 +1,156 @@
+"""Real features of real networks: agreement with published reference numbers and with float64.
+
+The files are not part of the project; without them these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Callable
+
+import h5py
+import numpy as np
+import pytest
+import scipy.linalg
+from scipy.special import logsumexp, xlogy
+from sklearn.metrics import roc_auc_score
+
+# Names in reference_results.json
+REFERENCE = {"msp": "msp", "max_logit": "maxlogit", "energy": "energy",
+             "mahalanobis": "mahalanobis", "knn": "knn50"}
+FILES = ("densenet_bc100_cifar10.h5", "resnet56_cifar10.h5")
+
+
+@pytest.fixture(scope="module", params=FILES)
+def case(request: pytest.FixtureRequest, shared_data: Path,
+         evaluate: Callable[..., Any]) -> tuple[Path, Any]:
+    path = shared_data / request.param
+    return path, evaluate(path)
+
+
+def test_agrees_with_the_reference_table(case: tuple[Path, Any], shared_data: Path) -> None:
+    path, report = case
+    reference = json.loads((shared_data / "reference_results.json").read_text())[path.name]
+    assert report["id_accuracy"] == pytest.approx(reference["id_test_accuracy"], abs=1e-12)
+    compared = 0
+    for row in report["rows"]:
+        if row["detector"] not in REFERENCE:
+            continue
+        want = reference["ood"][row["dataset"]][REFERENCE[row["detector"]]]
+        where = f"{row['detector']} on {row['dataset']}"
+        assert row["auroc"] == pytest.approx(want["auroc"], abs=1e-4), where
+        assert row["fpr95"] == pytest.approx(want["fpr95"], abs=1e-3), where
+        compared += 1
+    assert compared == 5 * len(reference["ood"])
+
+
+class Arrays:
+    """The float32 arrays of a file, computed with in float64."""
+
+    def __init__(self, path: Path) -> None:
+        with h5py.File(path) as file:
+            self.labels = file["train/labels"][:]
+            self.features = {"train": file["train/features"][:].astype(np.float64),
+                             "id_test": file["id_test/features"][:].astype(np.float64)}
+            self.logits = {"id_test": file["id_test/logits"][:].astype(np.float64)}
+            self.ood = list(file["ood"])
+            for name in self.ood:
+                self.features[name] = file[f"ood/{name}/features"][:].astype(np.float64)
+                self.logits[name] = file[f"ood/{name}/logits"][:].astype(np.float64)
+        self.means = np.stack([self.features["train"][self.labels == c].mean(axis=0)
+                               for c in range(self.labels.max() + 1)])
+
+
+Score = Callable[[str], np.ndarray]  # name of a set -> a score for each row
+
+
+def entropy(data: Arrays) -> Score:
+    def score(name: str) -> np.ndarray:
+        log_p = data.logits[name] - logsumexp(data.logits[name], axis=1, keepdims=True)
+        return xlogy(np.exp(log_p), np.exp(log_p)).sum(axis=1)
+    return score
+
+
+def gen(data: Arrays) -> Score:
+    def score(name: str) -> np.ndarray:
+        log_p = data.logits[name] - logsumexp(data.logits[name], axis=1, keepdims=True)
+        return -((np.exp(log_p) * -np.expm1(log_p)) ** 0.1).sum(axis=1)
+    return score
+
+
+def relative_mahalanobis(data: Arrays) -> Score:
+    train = data.features["train"]
+    mean = train.mean(axis=0)
+    within, total = train - data.means[data.labels], train - mean
+    precision = scipy.linalg.pinvh(within.T @ within / len(train))
+    background = scipy.linalg.pinvh(total.T @ total / len(train))
+
+    def squared(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        return np.einsum("ij,jk,ik->i", rows, matrix, rows, optimize=True)
+
+    def score(name: str) -> np.ndarray:
+        z = data.features[name]
+        nearest = np.min([squared(z - mu, precision) for mu in data.means], axis=0)
+        return squared(z - mean, background) - nearest
+    return score
+
+
+def conjnorm(data: Arrays, p: float, t: float, partition: str) -> Score:
+    q = p / (p - 1)
+
+    def unit(x: np.ndarray) -> np.ndarray:
+        return x / (np.linalg.norm(x, p, axis=1, keepdims=True) + 1e-10)
+
+    mu = unit(data.means)
+    size = np.linalg.norm(mu, q, axis=1, keepdims=True)
+    gradient = np.sign(mu) * np.abs(mu) ** (q - 1) / size ** (q - 2)
+
+    def exponents(x: np.ndarray) -> np.ndarray:
+        z = unit(x)
+        half = np.linalg.norm(z, q, axis=1, keepdims=True) ** 2 / 2
+        return -(half + size.T**2 / 2 - z @ gradient.T) / t
+
+    train = exponents(data.features["train"])
+    if partition == "pooled":
+        log_phi = logsumexp(train, axis=0)
+    else:
+        log_phi = np.array([logsumexp(train[data.labels == k, k]) for k in range(len(mu))])
+    return lambda name: logsumexp(exponents(data.features[name]) - log_phi - np.log(len(mu)), axis=1)
+
+
+def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None:
+    id_scores = score("id_test")
+    for name in data.ood:
+        row = next(row for row in rows if row["dataset"] == name)
+        ood_scores = score(name)
+        want = roc_auc_score(np.r_[np.ones(len(id_scores)), np.zeros(len(ood_scores))],
+                             np.r_[id_scores, ood_scores])
+        assert row["auroc"] == pytest.approx(want, abs=tolerance), name
+
+
+@pytest.mark.parametrize("transcription", [entropy, gen, relative_mahalanobis])
+def test_agrees_with_float64(case: tuple[Path, Any],
+                             transcription: Callable[[Arrays], Score]) -> None:
+    path, report = case
+    rows = [row for row in report["rows"] if row["detector"] == transcription.__name__]
+    # 1 - p loses digits of float64 too where p is near 1: gen is compared to what numpy can do
+    check(rows, data := Arrays(path), transcription(data), 1e-5)
+
+
+# p, t, partition and the mean AUROC (far, near) in % of a float64 transcription made elsewhere
+CONJNORM = [(2.5, 0.08, "pooled", 97.29, 91.22), (2.2, 0.05, "pooled", 97.21, 90.91),
+            (1.8, 0.005, "per_class", 96.34, 89.65), (1.5, 0.0005, "per_class", 94.02, 85.46)]
+
+
+@pytest.mark.parametrize(("p", "t", "partition", "far", "near"), CONJNORM)
+def test_conjnorm_settings_of_the_authors(evaluate: Callable[..., Any], shared_data: Path, p: float,
+                                          t: float, partition: str, far: float,
+                                          near: float) -> None:
+    path = shared_data / FILES[0]
+    report = evaluate(path, "-d", "conjnorm", "-p", f"conjnorm.p={p}", "-p",
+                      f"conjnorm.temperature={t}", "-p", f"conjnorm.partition={partition}")
+    means = {mean["kind"]: 100 * mean["auroc"] for mean in report["means"]}
+    assert means["far"] == pytest.approx(far, abs=0.02)
+    assert means["near"] == pytest.approx(near, abs=0.02)
+    check(report["rows"], data := Arrays(path), conjnorm(data, p, t, partition), 1e-5)

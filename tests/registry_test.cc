@@ -1,0 +1,127 @@
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "ood/detectors.h"
+#include "ood/registry.h"
+#include "synthetic.h"
+
+using namespace ood;
+
+TEST_CASE("make_detector: an unknown name is an error with the names that there are") {
+  CHECK_THROWS_WITH_AS(
+      make_detector("mahalanobi"),
+      "unknown detector mahalanobi, expected one of msp, max_logit, energy, entropy, "
+      "gen, mahalanobis, relative_mahalanobis, knn, conjnorm",
+      std::invalid_argument);
+}
+
+TEST_CASE("make_detector: options by name, typed or as text") {
+  const auto typed = make_detector("conjnorm", {{"p", 2.0}, {"partition", std::string("none")}});
+  const auto text =
+      make_detector("conjnorm", {{"p", std::string("2")}, {"partition", std::string("none")}});
+  CHECK(to_text(typed->options()[0].value) == "2");
+  CHECK(to_text(text->options()[0].value) == "2");
+  CHECK(to_text(text->options()[2].value) == "none");
+  CHECK(std::get<Index>(make_detector("knn", {{"k", 200.0}})->options()[0].value) == 200);
+}
+
+TEST_CASE("make_detector: wrong options are errors that say what is expected") {
+  const auto message = [](const char* name, const OptionMap& options) {
+    try {
+      make_detector(name, options);
+    } catch (const std::invalid_argument& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  CHECK(message("knn", {{"kk", Index{1}}}) ==
+        "knn: unknown option kk, expected one of k, normalize");
+  CHECK(message("msp", {{"k", Index{1}}}) == "msp: unknown option k, expected none");
+  CHECK(message("knn", {{"k", Index{0}}}) ==
+        "knn: option k has 0, expected a whole number, 1 or more");
+  CHECK(message("knn", {{"k", 1.5}}) ==
+        "knn: option k has 1.5, expected a whole number, 1 or more");
+  CHECK(message("knn", {{"k", std::string("5x")}}) ==
+        "knn: option k has 5x, expected a whole number, 1 or more");
+  CHECK(message("knn", {{"normalize", std::string("yes")}}) ==
+        "knn: option normalize has yes, expected true or false");
+  CHECK(message("conjnorm", {{"p", 1.0}}) ==
+        "conjnorm: option p has 1, expected a number, above 1");
+  CHECK(message("conjnorm", {{"partition", std::string("all")}}) ==
+        "conjnorm: option partition has all, expected one of pooled, per_class, none");
+  CHECK(message("energy", {{"temperature", std::string("nan")}}) ==
+        "energy: option temperature has nan, expected a number, above 0");
+}
+
+TEST_CASE("options in C++: a wrong value in a constructor is the same error") {
+  CHECK_THROWS_WITH_AS(Knn({.k = 0}), "knn: option k has 0, expected a whole number, 1 or more",
+                       std::invalid_argument);
+  CHECK_THROWS_AS(Energy({.temperature = -1}), std::invalid_argument);
+}
+
+TEST_CASE("set_options: all or nothing") {
+  const auto detector = make_detector("gen", {{"gamma", 0.5}});
+  CHECK_THROWS(detector->set_options({{"gamma", 0.25}, {"top_m", Index{0}}}));
+  CHECK(std::get<double>(detector->options()[0].value) == 0.5);
+}
+
+TEST_CASE("bytes: an unfitted detector, a cut or a foreign string are errors") {
+  CHECK_THROWS_AS(to_bytes(*make_detector("knn")), std::logic_error);
+  const auto bytes = to_bytes(*make_detector("energy"));
+  CHECK_THROWS_AS(detector_from_bytes(std::span(bytes).first(bytes.size() - 1)),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(detector_from_bytes({}), std::invalid_argument);
+}
+
+TEST_CASE("knn: more neighbours than training rows is an error that says both") {
+  const auto data = test::make_synthetic(20, 3, 2, 1);
+  MemorySource source(data.batch());
+  Knn knn;
+  CHECK_THROWS_WITH_AS(knn.fit(source), "knn.fit: memory has 20 rows, expected k = 50 or more",
+                       std::domain_error);
+}
+
+TEST_CASE("knn: a training row is its own first neighbour, at distance 0 exactly") {
+  const auto data = test::make_synthetic(500, 30, 2, 1);
+  MemorySource source(data.batch());
+  for (const bool normalize : {true, false}) {
+    Knn knn({.k = 1, .normalize = normalize});
+    knn.fit(source);
+    for (const float score : knn.score(data.batch())) CHECK(score == 0.0f);
+  }
+}
+
+TEST_CASE("mahalanobis: features that do not vary within the classes are an error") {
+  auto data = test::make_synthetic(100, 3, 2, 1);
+  data.features.setConstant(2);
+  MemorySource source(data.batch());
+  for (const char* name : {"mahalanobis", "relative_mahalanobis"}) {
+    CAPTURE(name);
+    CHECK_THROWS_WITH_AS(
+        make_detector(name)->fit(source),
+        (std::string(name) + ".fit: the covariance is 0, expected features that vary").c_str(),
+        std::domain_error);
+  }
+}
+
+TEST_CASE("conjnorm at p = 2 without a partition is a Gaussian mixture on the unit sphere") {
+  // q = 2, g(mu) = mu: d = |z - mu|^2 / 2, so S = log (1/C) sum_k exp(-|z' - mu'_k|^2 / 2t)
+  const auto data = test::make_synthetic(600, 12, 4, 5);
+  MemorySource source(data.batch());
+  const double t = 0.1;
+  ConjNorm conjnorm({.p = 2, .temperature = t, .partition = ConjNorm::Partition::none});
+  conjnorm.fit(source);
+  const auto scores = conjnorm.score(data.batch());
+
+  MatrixD means = MatrixD::Zero(4, 12);
+  for (Index i = 0; i < 600; ++i) means.row(i % 4) += data.features.row(i).cast<double>() / 150.0;
+  means.rowwise().normalize();
+  for (Index i = 0; i < 600; ++i) {
+    const VectorD z = data.features.row(i).cast<double>().transpose().normalized();
+    double sum = 0;
+    for (Index k = 0; k < 4; ++k)
+      sum += std::exp(-(z - means.row(k).transpose()).squaredNorm() / (2 * t)) / 4;
+    CHECK(scores[static_cast<std::size_t>(i)] == doctest::Approx(std::log(sum)).epsilon(1e-5));
+  }
+}
