@@ -172,6 +172,11 @@ void Detector::fit(BatchSource& source, const Exec& exec) {
       throw_invalid("{} has no {}", info.name, fmt::join(missing.names(), ", no "));
     if (wanted.fit.any() && info.rows == 0)
       throw_invalid("{} has 0 rows, expected 1 or more", info.name);
+    if (wanted.fit.labels &&
+        info.classes > info.rows)  // also keeps a stray label from taking memory
+      throw std::domain_error(
+          fmt::format("{} has {} classes but {} rows, expected 1 row or more of each", info.name,
+                      info.classes, info.rows));
     fit_state(source, exec);
     fitted_dim_ = wanted.score.features ? info.dim : 0;
     fitted_classes_ = wanted.score.logits ? info.classes : 0;

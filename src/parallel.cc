@@ -14,7 +14,9 @@ SingleThreaded::SingleThreaded() : before_(omp_get_max_threads()) { omp_set_num_
 SingleThreaded::~SingleThreaded() { omp_set_num_threads(before_); }
 
 int thread_count(const Exec& exec) {
-  if (exec.threads < 0) throw_invalid("threads has {}, expected 0 (all) or more", exec.threads);
+  constexpr int kMost = 1024;  // each costs memory: buffers are made for all of them
+  if (exec.threads < 0 || exec.threads > kMost)
+    throw_invalid("threads has {}, expected 0 (all) to {}", exec.threads, kMost);
   return exec.threads == 0 ? omp_get_max_threads() : exec.threads;
 }
 

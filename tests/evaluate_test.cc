@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -142,11 +143,14 @@ TEST_CASE(
     "evaluate: data that a method is not defined for leaves it out; bad values are an error") {
   SUBCASE("a class without rows, fewer rows than k") {
     const TemporaryFile file("evaluate_undefined");
-    write(file.path(), kTrain.batch().slice(0, 3), kId.batch(), kOod.batch(), kOod.batch(),
+    auto few = kTrain;
+    std::ranges::replace(few.labels, 3, 2);
+    write(file.path(), few.batch().slice(0, 40), kId.batch(), kOod.batch(), kOod.batch(),
           &kTrain.head);
     const auto report = evaluate(Dataset(file.path()), all_detectors());
     REQUIRE(report.left_out.size() == 4);
     CHECK(report.left_out[0].reason == "mahalanobis.fit: class 3 has 0 rows, expected 1 or more");
+    CHECK(report.left_out[2].reason.ends_with("/train has 40 rows, expected k = 50 or more"));
   }
   SUBCASE("NaN in a scored split") {
     const TemporaryFile file("evaluate_nan");

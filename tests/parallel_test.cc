@@ -35,9 +35,10 @@ TEST_CASE("parallel_for: calls within tasks work") {
   CHECK(done == 40);
 }
 
-TEST_CASE("thread_count: a negative number is an error") {
+TEST_CASE("thread_count: a number that cannot be meant is an error") {
   CHECK(thread_count({.threads = 3}) == 3);
   CHECK(thread_count({}) >= 1);
-  CHECK_THROWS_WITH_AS(thread_count({.threads = -1}), "threads has -1, expected 0 (all) or more",
+  CHECK_THROWS_WITH_AS(thread_count({.threads = -1}), "threads has -1, expected 0 (all) to 1024",
                        std::invalid_argument);
+  CHECK_THROWS_AS(thread_count({.threads = 1025}), std::invalid_argument);
 }

@@ -51,7 +51,7 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
   CHECK(message("conjnorm", {{"partition", std::string("all")}}) ==
         "conjnorm: option partition has all, expected one of pooled, per_class, none");
   CHECK(message("energy", {{"temperature", std::string("nan")}}) ==
-        "energy: option temperature has nan, expected a number, above 0");
+        "energy: option temperature has nan, expected a number, 1e-06 or more, 1000000 or less");
 }
 
 TEST_CASE("options in C++: a wrong value in a constructor is the same error") {
@@ -72,6 +72,20 @@ TEST_CASE("bytes: an unfitted detector, a cut or a foreign string are errors") {
   CHECK_THROWS_AS(detector_from_bytes(std::span(bytes).first(bytes.size() - 1)),
                   std::invalid_argument);
   CHECK_THROWS_AS(detector_from_bytes({}), std::invalid_argument);
+}
+
+TEST_CASE("fit: more classes than rows is an error, and takes no memory for them") {
+  const std::vector<std::int64_t> labels = {0, 1, 1'000'000'000'000};
+  const Matrix features = Matrix::Random(3, 2);
+  Batch batch;
+  batch.features = features;
+  batch.labels = labels;
+  MemorySource source(batch);
+  CHECK_THROWS_WITH_AS(
+      make_detector("conjnorm")->fit(source),
+      "conjnorm.fit: memory has 1000000000001 classes but 3 rows, expected 1 row or "
+      "more of each",
+      std::domain_error);
 }
 
 TEST_CASE("knn: more neighbours than training rows is an error that says both") {

@@ -22,10 +22,12 @@ const std::vector<std::int64_t>& machine_targets() {
   return targets;
 }
 
-/// Restricts the dispatch of this process to targets up to the one that OOD_SIMD names, once.
-bool apply_environment() {
+/// Restricts the dispatch of this process to targets up to the one that OOD_SIMD names, and returns
+/// the name of the target that is used.
+std::string apply_environment() {
   const auto names = simd_targets();
   const char* wanted = std::getenv("OOD_SIMD");
+  std::string target = names.front();
   if (wanted != nullptr && *wanted != '\0') {
     const auto found = std::ranges::find(names, wanted);
     if (found == names.end())
@@ -35,14 +37,22 @@ bool apply_environment() {
       better |= machine_targets()[static_cast<std::size_t>(i)];
     hwy::DisableTargets(better);
     limit_matmul_isa(*found);
+    target = *found;
   }
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  return true;
+  // Once, and last: SupportedTargets() itself chooses among all targets, also those disabled
+  const auto supported = hwy::SupportedTargets();
+  hwy::GetChosenTarget().Update(supported);
+  return target;
+}
+
+const std::string& target_in_use() {
+  static const std::string target = apply_environment();
+  return target;
 }
 
 }  // namespace
 
-void ensure_simd_target() { [[maybe_unused]] static const bool applied = apply_environment(); }
+void ensure_simd_target() { target_in_use(); }
 
 std::vector<std::string> simd_targets() {
   std::vector<std::string> names;
@@ -50,9 +60,6 @@ std::vector<std::string> simd_targets() {
   return names;
 }
 
-std::string simd_target() {
-  ensure_simd_target();
-  return hwy::TargetName(hwy::SupportedAndGeneratedTargets().front());
-}
+std::string simd_target() { return target_in_use(); }
 
 }  // namespace ood::kernels

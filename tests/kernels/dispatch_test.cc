@@ -21,8 +21,8 @@ const char* forced_target() {
   return name != nullptr && *name != '\0' ? name : nullptr;
 }
 
-/// The test case `name` in a new process with OOD_SIMD=simd; true if it passed. What a kernel reads of
-/// the environment it reads once.
+/// The test case `name` in a new process with OOD_SIMD=simd; true if it passed. What a kernel reads
+/// of the environment it reads once.
 bool passes_in_new_process(const std::string& name, const std::string& simd) {
   std::vector<std::string> settings = {"OOD_SIMD=" + simd};
   for (char** setting = environ; *setting != nullptr; ++setting)
@@ -64,7 +64,8 @@ TEST_CASE("simd_target: what OOD_SIMD names, else the best") {
 }
 
 TEST_CASE("simd_target: kernels run on it, also after it was asked for") {
-  // Each lane sums every L-th entry. In the lane that begins with 1 the others are too small to count.
+  // Each lane sums every L-th entry. In the lane that begins with 1 the others are too small to
+  // count.
   constexpr int kSmall = 1024;
   Matrix x = Matrix::Constant(1, kSmall, 0x1p-24f);
   x(0, 0) = 1;

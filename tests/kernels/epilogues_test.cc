@@ -68,7 +68,8 @@ struct Tile {
   std::vector<float> scale, shift;
 
   /// Exponents scale dots + shift of about the given size.
-  Tile(Index rows, Index cols, float size, std::uint32_t seed) : dots(normal_rows(rows, cols, seed)) {
+  Tile(Index rows, Index cols, float size, std::uint32_t seed)
+      : dots(normal_rows(rows, cols, seed)) {
     Random random(seed + 1);
     for (Index i = 0; i < rows; ++i) {
       scale.push_back(size * uniform(random, 0.5, 1.5));
@@ -104,8 +105,8 @@ double worst_of_cut(const Tile& tile, Index rows, bool backwards = false) {
   }
   double worst = 0;
   for (Index j = 0; j < tile.dots.cols(); ++j)
-    worst = std::max(worst, share_of_allowed(sums.value(static_cast<std::size_t>(j)),
-                                             tile.expected(j, rows)));
+    worst = std::max(
+        worst, share_of_allowed(sums.value(static_cast<std::size_t>(j)), tile.expected(j, rows)));
   return worst;
 }
 
@@ -252,9 +253,11 @@ TEST_CASE("epilogues: wrong sizes") {
                        "row_log_sum_exp_affine: offset has 2 entries, expected 3",
                        std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, three, two, three_sums, three_sums),
-                       "column_log_sum_exp: scale has 3 entries, expected 2", std::invalid_argument);
+                       "column_log_sum_exp: scale has 3 entries, expected 2",
+                       std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, two, three, three_sums, three_sums),
-                       "column_log_sum_exp: shift has 3 entries, expected 2", std::invalid_argument);
+                       "column_log_sum_exp: shift has 3 entries, expected 2",
+                       std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, two, two, two_sums, three_sums),
                        "column_log_sum_exp: max has 2 entries, expected 3", std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, two, two, three_sums, two_sums),

@@ -17,10 +17,13 @@ inline constexpr double kUnderflow = 0x1p-149;
 
 /// How many float32 entries the SIMD target in use adds at once: a sum has so many partial sums.
 inline double lanes() {
-  const std::string target = kernels::simd_target();
-  if (target == "SCALAR") return 1;
-  if (target == "AVX2") return 8;
-  return target.starts_with("AVX3") ? 16 : 4;
+  static const double count = [] {
+    const std::string target = kernels::simd_target();
+    if (target == "SCALAR") return 1;
+    if (target == "AVX2") return 8;
+    return target.starts_with("AVX3") ? 16 : 4;
+  }();
+  return count;
 }
 
 /// A float64 reference and how far off a result may be.

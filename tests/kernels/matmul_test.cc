@@ -20,8 +20,8 @@ namespace {
 struct Shape {
   Index d, m;
 };
-constexpr Shape kShapes[] = {{342, 10}, {64, 10}, {342, 342}, {2048, 1000}, {37, 7},
-                             {1, 1},    {1000, 1}, {100, 37}, {16, 16},    {3, 200}};
+constexpr Shape kShapes[] = {{342, 10}, {64, 10},  {342, 342}, {2048, 1000}, {37, 7},
+                             {1, 1},    {1000, 1}, {100, 37},  {16, 16},     {3, 200}};
 constexpr Index kMaxHeight = 300;
 
 Matrix multiply(const MatrixView& x, const kernels::PackedMatrix& b) {
@@ -34,8 +34,9 @@ Matrix multiply(const MatrixView& x, const kernels::PackedMatrix& b) {
 Index different_rows(const Matrix& got, const Matrix& expected, Index begin = 0) {
   Index different = 0;
   for (Index i = 0; i < got.rows(); ++i)
-    different += std::memcmp(got.data() + i * got.cols(), expected.data() + (begin + i) * got.cols(),
-                             static_cast<std::size_t>(got.cols()) * sizeof(float)) != 0;
+    different +=
+        std::memcmp(got.data() + i * got.cols(), expected.data() + (begin + i) * got.cols(),
+                    static_cast<std::size_t>(got.cols()) * sizeof(float)) != 0;
   return different;
 }
 
@@ -51,7 +52,8 @@ std::vector<Index> heights(const Shape& shape) {
   std::vector<Index> list;
   const bool all = shape.d * shape.m <= 40000;
   for (Index h = 1; h <= kMaxHeight; ++h)
-    if (all || h <= 5 || h % 48 == 19 || (h >= 126 && h <= 133) || h == 144 || h == 276) list.push_back(h);
+    if (all || h <= 5 || h % 48 == 19 || (h >= 126 && h <= 133) || h == 144 || h == 276)
+      list.push_back(h);
   return list;
 }
 
@@ -69,13 +71,17 @@ TEST_CASE("matmul_nt: error") {
       const Matrix out = multiply(x, kernels::PackedMatrix(b));
       REQUIRE(out.rows() == x.rows());
       REQUIRE(out.cols() == b.rows());
+      const auto row = [d](const Matrix& rows, Index i) {
+        return std::span<const float>(rows.data() + i * rows.cols(), d);
+      };
       double worst = 0;
-      for (Index i = 0; i < x.rows(); ++i)
-        for (Index j = 0; j < b.rows(); ++j) {
-          const std::span<const float> left(x.data() + i * shape.d, d), right(b.data() + j * shape.d, d);
+      for (Index j = 0; j < b.rows(); j += 1 + b.rows() / 50)
+        for (Index i = 0; i < x.rows(); ++i) {
+          const auto left = row(x, i), right = row(b, j);
           const double norms = std::sqrt(reference::dot(left, left) * reference::dot(right, right));
-          worst = std::max(worst, share_of_allowed(out(i, j), {reference::dot(left, right),
-                                                               kUnit * static_cast<double>(d) * norms}));
+          const double error = kUnit * static_cast<double>(d) * norms;
+          worst =
+              std::max(worst, share_of_allowed(out(i, j), {reference::dot(left, right), error}));
         }
       CAPTURE(shape.d);
       CAPTURE(shape.m);
@@ -103,7 +109,7 @@ TEST_CASE("matmul_nt: the same bits for a row alone and in every height of batch
 TEST_CASE("matmul_nt: the same bits at every place") {
   for (const Shape& shape : kShapes) {
     const kernels::PackedMatrix b(normal_rows(shape.m, shape.d, 44));
-    for (const std::uint32_t seed : {45, 46}) {
+    for (const std::uint32_t seed : {45u, 46u}) {
       const Matrix row = normal_rows(1, shape.d, seed);
       const Matrix rows = row.replicate(147, 1);  // 128 + 16 + 3
       const Matrix expected = multiply(row, b).replicate(147, 1);

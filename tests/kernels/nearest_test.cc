@@ -18,7 +18,8 @@ struct Products {
   Matrix dots;
   std::vector<float> half_norms;
 
-  Products(Index queries, Index bank) : dots(queries, bank), half_norms(static_cast<std::size_t>(bank)) {}
+  Products(Index queries, Index bank)
+      : dots(queries, bank), half_norms(static_cast<std::size_t>(bank)) {}
 
   /// Small integers: many rows are equally near.
   static Products with_ties(Index queries, Index bank) {
@@ -49,7 +50,9 @@ struct Products {
     for (Index i = 0; i < dots.rows(); ++i) {
       std::vector<Index> rows(half_norms.size());
       std::iota(rows.begin(), rows.end(), 0);
-      const auto key = [&](Index row) { return dots(i, row) - half_norms[static_cast<std::size_t>(row)]; };
+      const auto key = [&](Index row) {
+        return dots(i, row) - half_norms[static_cast<std::size_t>(row)];
+      };
       std::ranges::stable_sort(rows, [&](Index a, Index b) { return key(a) > key(b); });
       kth.push_back(rows[static_cast<std::size_t>(k - 1)]);
     }
@@ -67,8 +70,8 @@ struct Products {
     const Index count = std::min(block, dots.cols() - first);
     const Matrix columns = dots.middleCols(first, count);
     nearest.update(PlacedRows(columns, 1, 2).view(),
-                   std::span(half_norms).subspan(static_cast<std::size_t>(first),
-                                                 static_cast<std::size_t>(count)),
+                   std::span(half_norms)
+                       .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
                    first);
   }
 };
@@ -77,8 +80,8 @@ struct Products {
 
 TEST_CASE("NearestRows: as a full sort, however the bank is cut") {
   for (const Index bank : {1, 2, 5, 16, 17, 63, 100, 257, 1300})
-    for (const auto& products : {Products::with_ties(4, bank), Products::distinct(4, bank),
-                                 Products::ascending(4, bank)})
+    for (const auto& products :
+         {Products::with_ties(4, bank), Products::distinct(4, bank), Products::ascending(4, bank)})
       for (const Index k : {Index{1}, Index{2}, Index{50}, bank / 2, bank - 1, bank}) {
         if (k < 1 || k > bank) continue;
         CAPTURE(bank);

@@ -120,7 +120,8 @@ TEST_CASE("row_dot_selected: terms too small for a sum one by one") {
   };
   check_error(with_ones, kFeaturePatterns, [](Row x) {
     const std::vector<float> ones(x.size(), 1);
-    return Expected{reference::dot(x, ones), kUnit * sum_error(x) * reference::absolute_dot(x, ones)};
+    return Expected{reference::dot(x, ones),
+                    kUnit * sum_error(x) * reference::absolute_dot(x, ones)};
   });
 }
 
@@ -171,7 +172,8 @@ TEST_CASE("selected rows: each row its own, from rows any distance apart") {
 TEST_CASE("selected rows: wrong sizes and rows that are not there") {
   const Matrix x(2, 3), b(4, 3), wide(4, 5);
   std::vector<float> out(2), long_out(3);
-  const std::vector<std::int64_t> labels = {0, 3}, long_labels = {0, 1, 2}, high = {0, 4}, low = {-1, 0};
+  const std::vector<std::int64_t> labels = {0, 3}, long_labels = {0, 1, 2}, high = {0, 4},
+                                  low = {-1, 0};
   const std::vector<Index> rows(labels.begin(), labels.end()), high_rows(high.begin(), high.end());
   CHECK_THROWS_WITH_AS(kernels::row_dot_selected(x, b, labels, long_out),
                        "row_dot_selected: out has 3 entries, expected 2", std::invalid_argument);
@@ -184,7 +186,8 @@ TEST_CASE("selected rows: wrong sizes and rows that are not there") {
   CHECK_THROWS_WITH_AS(kernels::row_dot_selected(x, b, high, out),
                        "row_dot_selected: selection has 4, expected [0, 4)", std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::row_dot_selected(x, b, low, out),
-                       "row_dot_selected: selection has -1, expected [0, 4)", std::invalid_argument);
+                       "row_dot_selected: selection has -1, expected [0, 4)",
+                       std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::row_squared_distance_selected(x, b, high_rows, out),
                        "row_squared_distance_selected: selection has 4, expected [0, 4)",
                        std::invalid_argument);

@@ -9,9 +9,9 @@
 
 namespace ood::test {
 
-/// Copies of rows on the heap with `offset` floats before the first and `gap` floats between two of them.
-/// Those floats are NaN, so that a kernel that uses one shows it; the memory ends with the last row, so
-/// that AddressSanitizer sees a read behind it.
+/// Copies of rows on the heap with `offset` floats before the first and `gap` floats between two of
+/// them. Those floats are NaN, so that a kernel that uses one shows it; the memory ends with the
+/// last row, so that AddressSanitizer sees a read behind it.
 class PlacedRows {
  public:
   PlacedRows(const Matrix& rows, Index offset, Index gap)

@@ -20,8 +20,8 @@ inline double log_sum_exp(Row x, double temperature) {
   return largest + temperature * std::log(sum);
 }
 
-/// p = softmax(x) in descending order. 1 - p of the largest is taken from the others: where p -> 1, even
-/// float64 cancels.
+/// p = softmax(x) in descending order. 1 - p of the largest is taken from the others: where p -> 1,
+/// even float64 cancels.
 struct Softmax {
   std::vector<double> log_p;
   double log_rest;  // log(1 - p) of the first

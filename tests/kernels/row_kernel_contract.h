@@ -29,7 +29,8 @@ inline bool same_bits(float a, float b) {
   return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
 }
 
-/// The same bits for a row alone, in a batch, at another place of it, at any address, at any stride.
+/// The same bits for a row alone, in a batch, at another place of it, at any address, at any
+/// stride.
 inline void check_depends_on_row_alone(const RowKernel& kernel) {
   for (const Index d : kLengths) {
     const Matrix rows = normal_rows(5, d, 1, 3), reversed = rows.colwise().reverse();
@@ -78,8 +79,8 @@ inline void check_no_rows(const RowKernel& kernel) {
   CHECK_NOTHROW(kernel(MatrixView(), {}));
 }
 
-/// Compares with a float64 reference on each pattern and length. `--success` shows the largest error as
-/// a share of the allowed one.
+/// Compares with a float64 reference on each pattern and length. `--success` shows the largest
+/// error as a share of the allowed one.
 inline void check_error(const RowKernel& kernel, const std::vector<Pattern>& patterns,
                         const std::function<Expected(std::span<const float> row)>& reference) {
   Random random(3);

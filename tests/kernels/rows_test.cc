@@ -44,8 +44,9 @@ RowKernel generalized_entropy_of(float gamma, Index top) {
 TEST_CASE("row_max: every row on its own") { check_contract(kernels::row_max); }
 
 TEST_CASE("row_max: exact") {
-  check_error(kernels::row_max, kLogitPatterns,
-              [](Row x) { return Expected{reference::max(x), 0}; });
+  check_error(kernels::row_max, kLogitPatterns, [](Row x) {
+    return Expected{reference::max(x), 0};
+  });
 }
 
 TEST_CASE("row_max: infinity beside NaN, and the lowest number") {
@@ -81,8 +82,8 @@ TEST_CASE("row_log_max_probability: every row on its own") {
 TEST_CASE("row_log_max_probability: relative error, also where p is almost 1") {
   check_error(kernels::row_log_max_probability, kLogitPatterns, [](Row x) {
     const double value = reference::log_max_probability(x);
-    return Expected{value, kUnit * (length(x) + 16 + 2 * range(x)) * std::abs(value) +
-                               kUnderflow * length(x)};
+    return Expected{
+        value, kUnit * (length(x) + 16 + 2 * range(x)) * std::abs(value) + kUnderflow * length(x)};
   });
 }
 
@@ -163,7 +164,8 @@ TEST_CASE("row kernels: wrong sizes") {
                        "row_log_max_probability: out has 3 entries, expected 2",
                        std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::row_negative_entropy(x, out),
-                       "row_negative_entropy: out has 3 entries, expected 2", std::invalid_argument);
+                       "row_negative_entropy: out has 3 entries, expected 2",
+                       std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::row_generalized_entropy(x, 0.1f, 3, out),
                        "row_generalized_entropy: out has 3 entries, expected 2",
                        std::invalid_argument);

@@ -106,7 +106,8 @@ TEST_CASE("add_scatter: what is not a number stays in its row and column") {
 TEST_CASE("add_centered_scatter: rows far from 0") {
   for (const Index d : {1, 5, 6, 7, 24, 37}) {
     const Matrix x = (normal_rows(300, d, 36).array() + 1e6f).matrix();
-    const MatrixD centers = (normal_rows(4, d, 37).cast<double>().array() + 1e6 + 0.123456789).matrix();
+    const MatrixD centers =
+        (normal_rows(4, d, 37).cast<double>().array() + 1e6 + 0.123456789).matrix();
     const auto center = cycling(300, 4);
     MatrixD scatter = initial(d);
     kernels::add_centered_scatter(PlacedRows(x, 1, 3).view(), centers, center, scatter);

@@ -19,7 +19,7 @@ namespace ood {
 class Energy final : public Detector {
  public:
   struct Options {
-    double temperature = 1.0;  ///< T > 0
+    double temperature = 1.0;  ///< T, in [1e-6, 1e6]
   };
   static constexpr std::string_view kName = "energy";
   Energy() = default;
@@ -29,7 +29,8 @@ class Energy final : public Detector {
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Energy>(*this); }
 
   void visit(FieldVisitor& v) override {
-    v.option("temperature", options_.temperature, Range::above(0), "T; 1 in the paper");
+    v.option("temperature", options_.temperature, Range{.min = 1e-6, .max = 1e6},
+             "T; 1 in the paper");
   }
 
  private:
