@@ -46,6 +46,8 @@ tsan: export CC = clang-14
 tsan: export CXX = clang++-14
 tsan: export TSAN_OPTIONS = ignore_noninstrumented_modules=1
 
+asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/cmake/lsan.supp:print_suppressions=0
+
 # Sanitized code is slow and its memory use is not the program's own: some tests say nothing here.
 asan tsan:
 	scripts/install-deps --test $(if $(findstring tsan,$@),--dev)

@@ -131,8 +131,8 @@ std::string sections(const Report& report, std::string (*render)(const Cells&)) 
 
 nlohmann::ordered_json to_json(const OptionMap& options) {
   auto object = nlohmann::ordered_json::object();
-  for (const auto& [name, value] : options)
-    std::visit([&](const auto& v) { object[name] = v; }, value);
+  for (const auto& option : options)
+    std::visit([&](const auto& value) { object[option.first] = value; }, option.second);
   return object;
 }
 

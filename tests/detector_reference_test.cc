@@ -54,7 +54,9 @@ Batch read_all(BatchSource& source, BatchBuffer& buffer) {
 void check_state(Detector& detector, const json& expected, double log_phi_tolerance) {
   StateValues state;
   detector.visit(state);
-  for (const auto& [name, value] : expected.items()) {
+  for (const auto& item : expected.items()) {
+    const std::string& name = item.key();
+    const json& value = item.value();
     CAPTURE(name);
     const auto got = state.values.find(name == "log_phi" ? "log_partition" : name);
     REQUIRE(got != state.values.end());
@@ -85,7 +87,9 @@ TEST_CASE("scores and state agree with the float64 reference") {
     if (test.contains("state")) check_state(*detector, test.at("state"), atol);
 
     double worst = 0;
-    for (const auto& [split, values] : test.at("scores").items()) {
+    for (const auto& item : test.at("scores").items()) {
+      const std::string& split = item.key();
+      const json& values = item.value();
       CAPTURE(split);
       const auto source = dataset.source(split);
       BatchBuffer buffer(source->info(), source->info().has, source->info().rows);

@@ -7,10 +7,12 @@
 ///
 /// Shapes: x [n, d] in rows with any stride; out [n]. A row's result depends on that row alone, not
 /// on its place in the batch, to the bit. A row that holds NaN or infinity gives NaN, never a
-/// number; n = 0 is fine. u = 2^-24 = 6.0e-8, the unit roundoff of float32. Error bounds are for
-/// finite x, against exact arithmetic on the float32 inputs; |x|max is the largest absolute entry
-/// of the row. They are checked against a float64 reference for every SIMD target in
-/// tests/kernels/.
+/// number; n = 0 is fine.
+///
+/// u = 2^-24 = 6.0e-8, the unit roundoff of float32; L = float32 lanes of the SIMD target, 1 to 16:
+/// a sum runs in L partial sums. Error bounds are for finite x, against exact arithmetic on the
+/// float32 inputs, where nothing underflows; else 2^-149 for each term comes on top. They are
+/// checked against a float64 reference for every SIMD target in tests/kernels/.
 #pragma once
 
 #include <memory>
@@ -27,101 +29,97 @@ namespace ood::kernels {
 /// Rows that one thread works on at a time: the product of a tile stays in cache for its epilogue.
 inline constexpr Index kTileRows = 128;
 
-// --- Instruction sets
-// ---------------------------------------------------------------------------------
+// --- Instruction sets --------------------------------------------------------------------------
 
 /// The SIMD target in use, such as "AVX3". Throws std::invalid_argument if OOD_SIMD names none that
 /// this machine has; so does every kernel.
 std::string simd_target();
 /// All targets that this machine has and this build holds, the best first.
 std::vector<std::string> simd_targets();
-/// The library that does the products, with version and instruction set: "oneDNN 2.6.3
-/// (AVX512_CORE)".
+/// What does the products, with version and instruction set: "oneDNN 2.6.3 (AVX2)".
 std::string matmul_backend();
 
-// --- Row reductions
-// -----------------------------------------------------------------------------------
+// --- Row reductions ----------------------------------------------------------------------------
 
 /// out_i = max_j x_ij. Exact.
 void row_max(const MatrixView& x, std::span<float> out);
 
-/// out_i = T log sum_j exp(x_ij / T), T > 0. Error <= u (4 |out| + T (d + 8)): the sum is of d
-/// positive terms in float32, in 16 partial sums.
+/// out_i = T log sum_j exp(x_ij / T), T in [1e-30, 1e30]. Error <= u (4 |out| + T (d + 8)).
 void row_log_sum_exp(const MatrixView& x, float temperature, std::span<float> out);
 
 /// out_i = max_j log p_ij, p = softmax(x_i): -log1p of the sum over all but one largest entry, so
 /// that it keeps its relative accuracy where p -> 1. Relative error <= u (d + 16 + 2 max_j (max x -
-/// x_j)) over the terms that count; absolute never above that of row_log_sum_exp.
+/// x_j)) over the terms that count.
 void row_log_max_probability(const MatrixView& x, std::span<float> out);
 
-/// out_i = sum_j p_ij log p_ij <= 0, the negated entropy of p = softmax(x_i), in [-log d, 0].
-/// Error <= u (d + 16) (1 + |out|).
+/// out_i = sum_j p_ij log p_ij <= 0, the negated entropy of p = softmax(x_i), in [-log d, 0]. Keeps
+/// its relative accuracy where p -> 1: relative error <= u (d + 16 + 2 max_j (max x - x_j)) over
+/// the terms that count.
 void row_negative_entropy(const MatrixView& x, std::span<float> out);
 
-/// out_i = -sum over the `top` largest p of p^gamma (1 - p)^gamma, p = softmax(x_i), gamma > 0;
-/// top >= d means all. 1 - p is taken without cancellation.
+/// out_i = -sum over the `top` largest p of p^gamma (1 - p)^gamma, p = softmax(x_i), gamma > 0,
+/// top >= 1; top >= d means all. 1 - p is taken without cancellation.
 /// Relative error <= u (d + 16) (1 + gamma |log p|) over the terms that count.
 void row_generalized_entropy(const MatrixView& x, float gamma, Index top, std::span<float> out);
 
 /// out[i, k] = (sum_j |x_ij|^orders[k])^(1 / orders[k]), 0 < orders[k]; the largest entry is
 /// factored out, so that nothing overflows for large orders or |x|. log|x| is taken once for all
-/// orders. Relative error <= u (d / 16 + 8 + 24 orders[k]).
+/// orders. Relative error <= u (4 + (d / L + 8 + 8 log d) / orders[k]).
 void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out);
 
-/// out_i = <x_i, b_{labels_i}>, b [C, d]. Error <= u (d / 16 + 8) sum_j |x_ij b_j|.
+/// out_i = <x_i, b_{labels_i}>, b [C, d]. Error <= u (d / L + 8) sum_j |x_ij b_j|.
 void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,
                       std::span<float> out);
 
-/// out_i = |x_i - b_{rows_i}|_2^2 by differences. Relative error <= u (d / 16 + 8).
+/// out_i = |x_i - b_{rows_i}|_2^2 by differences. Relative error <= u (d / L + 8).
 void row_squared_distance_selected(const MatrixView& x, const MatrixView& b,
                                    std::span<const Index> rows, std::span<float> out);
 
 /// The place (row, column) of the first entry in row order that is NaN or infinite.
 std::optional<std::pair<Index, Index>> find_nonfinite(const MatrixView& x);
 
-// --- Products
-// -----------------------------------------------------------------------------------------
+// --- Products ----------------------------------------------------------------------------------
 
 /// b [m, d], laid out anew for matmul_nt. Cheap to copy (shared, immutable).
 class PackedMatrix {
  public:
   PackedMatrix() = default;
   explicit PackedMatrix(const MatrixView& b);
-  Index rows() const;  ///< m
-  Index cols() const;  ///< d
+  Index rows() const { return rows_; }  ///< m
+  Index cols() const { return cols_; }  ///< d
   struct Impl;
   const Impl* get() const { return impl_.get(); }
 
  private:
+  Index rows_ = 0, cols_ = 0;
   std::shared_ptr<const Impl> impl_;
 };
 
 /// out = x b^T, [n, m] float32; out is resized. |error| <= d u |x_i| |b_j| (norms): float32
-/// products, float32 sums, whatever order the library takes, the same for every row and every n.
+/// products, float32 sums, whatever order the library takes, the same for every row and every n. An
+/// infinite entry gives infinity or NaN in its row.
 void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out);
 
-// --- Epilogues on a tile of products, dots [n, m]
-// -----------------------------------------------------
+// --- Epilogues on a tile of products, dots [n, m] ----------------------------------------------
 
 /// out_i = max_j (scale dots_ij + offset_j). Error <= 2 u (|scale dots| + |offset|) of the winner.
 void row_max_affine(const MatrixView& dots, float scale, std::span<const float> offset,
                     std::span<float> out);
 
 /// out_i = log sum_j exp(scale_i dots_ij + offset_j); offset_j may be -infinity (a term that is not
-/// there). Error <= u (m + 8 + 4 max_j |scale_i dots_ij + offset_j|) plus the rounding of
-/// scale_i dots_ij, 2 u each.
+/// there). Error <= u (m + 8 + 4 max_j (|scale_i dots_ij| + |offset_j|)).
 void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale,
                             std::span<const float> offset, std::span<float> out);
 
 /// Adds rows to running column sums in the log domain: for e_ij = scale_i dots_ij + shift_i,
-/// (max_j, sum_j) stand for log sum exp = max_j + log(sum_j). Starts from (-infinity, 0). Sums in
-/// float64. A NaN entry makes that column NaN. Relative error of sum_j <= u (n / 16 + 8 + 4
-/// max|e|).
+/// (max_j, sum_j) stand for log sum exp = max_j + log(sum_j). Starts from (-infinity, 0). The n
+/// rows of one call are summed in float32, calls in float64. A NaN entry makes that column NaN.
+/// Relative error of sum_j <= u (n + 8 + 4 max_i (|scale_i dots_ij| + |shift_i|)).
 void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
                         std::span<const float> shift, std::span<double> max, std::span<double> sum);
 
-/// The k nearest bank rows of each query, found block by block; ties go to the lower row number, so
-/// the result does not depend on how the bank is cut.
+/// The k nearest bank rows of each query, found block by block, in ascending order of the rows.
+/// Ties go to the lower row, so the result does not depend on how the bank is cut.
 class NearestRows {
  public:
   NearestRows(Index queries, Index k);
@@ -144,8 +142,7 @@ class NearestRows {
   std::vector<char> invalid_;
 };
 
-// --- Second moments
-// -----------------------------------------------------------------------------------
+// --- Second moments ----------------------------------------------------------------------------
 
 /// Adds sum_i (x_i - c_i)(x_i - c_i)^T to the lower triangle of scatter [d, d], where c_i is row
 /// centers_row[i] of centers [m, d]; differences, products and sums in float64.

@@ -46,7 +46,6 @@ float* scratch(std::vector<float>& buffer, Index size) {
 }  // namespace
 
 struct PackedMatrix::Impl {
-  Index rows = 0, cols = 0;
   struct Product {
     memory::desc source, result, scratchpad;
     dnnl::matmul primitive;
@@ -54,7 +53,8 @@ struct PackedMatrix::Impl {
   std::array<Product, kHeights.size()> products;
   memory weights;
 
-  Impl(const MatrixView& b) : rows(b.rows()), cols(b.cols()) {
+  explicit Impl(const MatrixView& b) {
+    const Index rows = b.rows(), cols = b.cols();
     const Matrix dense = b;  // rows may be strided
     memory plain({{cols, rows}, memory::data_type::f32, memory::format_tag::ba}, engine(),
                  const_cast<float*>(dense.data()));
@@ -93,17 +93,19 @@ struct PackedMatrix::Impl {
 PackedMatrix::PackedMatrix(const MatrixView& b) {
   ensure_simd_target();
   const SingleThreaded guard;  // the library fixes its blocking when a primitive is made
+  rows_ = b.rows();
+  cols_ = b.cols();
   if (b.size() > 0) impl_ = std::make_shared<const Impl>(b);
 }
-
-Index PackedMatrix::rows() const { return impl_ ? impl_->rows : 0; }
-Index PackedMatrix::cols() const { return impl_ ? impl_->cols : 0; }
 
 void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out) {
   if (x.cols() != b.cols())
     throw_invalid("matmul_nt: x has {} columns, expected {} as b has", x.cols(), b.cols());
   out.resize(x.rows(), b.rows());
-  if (out.size() == 0) return;
+  if (b.get() == nullptr) {  // nothing to add up
+    out.setZero();
+    return;
+  }
   const SingleThreaded guard;
   thread_local std::vector<float> padded_source, padded_result;
   const bool dense = x.outerStride() == x.cols();
@@ -130,6 +132,7 @@ void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out) {
 }
 
 void limit_matmul_isa(std::string_view simd_target) {
+  // Too late if the host program used oneDNN first: matmul_backend() tells what is in use
   if (simd_target.starts_with("AVX3")) return;
   dnnl_set_max_cpu_isa(simd_target == "AVX2" ? dnnl_cpu_isa_avx2 : dnnl_cpu_isa_sse41);
 }

@@ -63,6 +63,7 @@ TEST_CASE("matmul_nt: error") {
   for (const Shape& shape : kShapes)
     for (const Pattern& pattern : kFeaturePatterns) {
       if (pattern.name == "many decades" || pattern.name == "denormal") continue;
+      if (shape.d * shape.m > 200000 && pattern.name != "normal") continue;  // slow to make
       Random random(41);
       Matrix x(5, shape.d), b(shape.m, shape.d);
       const auto d = static_cast<std::size_t>(shape.d);

@@ -47,17 +47,16 @@ inline double negative_entropy(Row x) {
   return sum;
 }
 
-/// The terms p^gamma (1 - p)^gamma of the `top` largest, each with log p (1 - p).
+/// The terms p^gamma (1 - p)^gamma of the `top` largest, each with its log p.
 struct EntropyTerm {
-  double value, log_pq;
+  double value, log_p;
 };
 inline std::vector<EntropyTerm> generalized_entropy_terms(Row x, double gamma, std::size_t top) {
   const Softmax p(x);
   std::vector<EntropyTerm> terms;
   for (std::size_t j = 0; j < std::min(top, x.size()); ++j) {
     const double log_q = j == 0 ? p.log_rest : std::log1p(-std::exp(p.log_p[j]));
-    const double log_pq = p.log_p[j] + log_q;
-    terms.push_back({std::exp(gamma * log_pq), log_pq});
+    terms.push_back({std::exp(gamma * (p.log_p[j] + log_q)), p.log_p[j]});
   }
   return terms;
 }

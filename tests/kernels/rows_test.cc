@@ -130,9 +130,9 @@ TEST_CASE("row_generalized_entropy: relative error, also where p is almost 1") {
       check_error(generalized_entropy_of(gamma, top), kLogitPatterns, [gamma, top](Row x) {
         double value = 0, error = 0;
         const auto terms = reference::generalized_entropy_terms(x, gamma, static_cast<size_t>(top));
-        for (const auto& [term, log_pq] : terms) {
+        for (const auto& [term, log_p] : terms) {
           value -= term;
-          error += kUnit * (length(x) + 16) * term * (1 + gamma * std::abs(log_pq));
+          error += kUnit * (length(x) + 16) * term * (1 + gamma * std::abs(log_p));
         }
         return Expected{value, error + kUnderflow * length(x)};
       });

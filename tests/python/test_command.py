@@ -86,7 +86,8 @@ def test_eval_json_rows(evaluate: Callable[..., dict], small: Path) -> None:
 
 
 def test_eval_csv_and_markdown(ood: Run, small: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(ood("eval", small, "-f", "csv", "-d", "msp,gen").stdout)))
+    text = ood("eval", small, "-f", "csv", "-d", "msp,gen").stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert [(row["detector"], row["dataset"]) for row in rows] == [
         ("msp", "far"), ("msp", "near"), ("gen", "far"), ("gen", "near")]
     assert rows[2]["options"] == "gamma=0.1;top_m=100"

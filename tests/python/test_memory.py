@@ -21,7 +21,8 @@ def write(path: Path, rows: int) -> Path:
         for name in ("train", "id_test", "ood/far"):
             count = rows if name == "train" else 1000
             group = file.create_group(name)
-            features = group.create_dataset("features", (count, DIM), "f4", chunks=(min(count, 1024), DIM))
+            chunks = (min(count, 1024), DIM)
+            features = group.create_dataset("features", (count, DIM), "f4", chunks=chunks)
             for begin in range(0, count, 10_000):
                 block = random.normal(size=(min(10_000, count - begin), DIM))
                 features[begin : begin + len(block)] = block

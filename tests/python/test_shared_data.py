@@ -116,7 +116,8 @@ def conjnorm(data: Arrays, p: float, t: float, partition: str) -> Score:
         log_phi = logsumexp(train, axis=0)
     else:
         log_phi = np.array([logsumexp(train[data.labels == k, k]) for k in range(len(mu))])
-    return lambda name: logsumexp(exponents(data.features[name]) - log_phi - np.log(len(mu)), axis=1)
+    offset = log_phi + np.log(len(mu))
+    return lambda name: logsumexp(exponents(data.features[name]) - offset, axis=1)
 
 
 def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None:

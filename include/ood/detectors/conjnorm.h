@@ -12,29 +12,30 @@
 
 namespace ood {
 
-/// ConjNorm: class-conditional exponential-family density from the Bregman divergence of an l_q
-/// norm.
+/// ConjNorm: class-conditional density from the Bregman divergence of an l_q norm.
 ///
-///   S(z)       = log sum_k (1/C) exp(-d(z, mu_k) / t) / Phi_k          higher = more
-///   in-distribution d(z, mu)   = |z|_q^2 / 2 + |mu|_q^2 / 2 - <z, g(mu)>,   1/p + 1/q = 1 g(mu)_i
-///   = sign(mu_i) |mu_i|^(q-1) / |mu|_q^(q-2)                (0 where mu_i = 0) Phi_k      = sum_i
-///   exp(-d(z_i, mu_k) / t) over all training rows   (partition = pooled)
-///                                             over those of class k    (per_class)
-///              = 1                                                     (none)
+///   S(z)     = log sum_k (1/C) exp(-d(z, mu_k) / t) / Phi_k   higher = more in-distribution
+///   d(z, mu) = |z|_q^2 / 2 + |mu|_q^2 / 2 - <z, g(mu)>,       1/p + 1/q = 1
+///   g(mu)_i  = sign(mu_i) |mu_i|^(q-1) / |mu|_q^(q-2)         0 where mu_i = 0
+///   Phi_k    = sum_i exp(-d(z_i, mu_k) / t)                   over all training rows (pooled)
+///                                                             or those of class k (per_class)
+///            = 1                                              (none)
 ///
-/// Rows z and class means mu_k (taken over raw rows) are first scaled to unit l_p norm: x / (|x|_p
-/// + 1e-10).
+/// Rows z and class means mu_k (taken over raw rows) are first scaled to unit l_p norm:
+/// x / (|x|_p + 1e-10).
 ///
-/// needs  features [n, D] and labels [n] in [0, C) in fit; features in score. Every class needs a
-/// row. fit    one pass for the means; another for Phi unless partition = none score  features [m,
-/// D] -> out [m]; unit: nats cost   fit and score O(n D C) (per_class: fit O(n D)); memory C D
-/// floats errors std::domain_error: a class without rows source Peng et al., ICLR 2024,
-/// arXiv:2402.17888, eqs. 6-10: psi = |.|_p^2 / 2 and its conjugate phi =
+/// needs  features [n, D] and labels [n] in [0, C) in fit, features in score; a row of each class
+/// fit    one pass for the means; another for Phi unless partition = none
+/// score  features [m, D] -> out [m]; unit: nats
+/// cost   fit and score O(n D C) (per_class: fit O(n D)); memory C D floats
+/// errors std::domain_error: a class without rows
+/// source Peng et al., ICLR 2024, arXiv:2402.17888: psi = |.|_p^2 / 2 and its conjugate phi =
 ///        |.|_q^2 / 2. The sums for Phi are those of the authors' CIFAR (pooled) and ImageNet
-///        (per_class) scripts, over each training row once where the scripts draw a bootstrap
+///        (per_class) scripts, over each training row once, where the scripts draw a bootstrap
 ///        sample. The scripts divide |mu_i|^(q-1) by a norm over the classes instead of over the
-///        features: here it is the paper's formula. Everything is in the log domain and |mu|_q^2 is
-///        kept.
+///        features: here it is the formula of the paper. All is in the log domain, where the
+///        scripts add 1e-15 inside the logarithm and far samples tie; |mu|_q^2 is kept, which they
+///        drop.
 class ConjNorm final : public Detector {
  public:
   enum class Partition { pooled, per_class, none };

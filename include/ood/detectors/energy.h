@@ -7,15 +7,14 @@ namespace ood {
 
 /// Free energy, negated.
 ///
-///   s(f) = T log sum_c exp(f_c / T)                        higher = more in-distribution
+///   s(f) = T log sum_c exp(f_c / T)                           higher = more in-distribution
 ///
-/// needs  logits [n, C] in score
+/// needs  logits [m, C] in score
 /// fit    nothing
 /// score  logits [m, C] -> out [m]; unit: logits
 /// cost   score O(m C)
-/// source Liu et al., NeurIPS 2020, arXiv:2010.03759, eq. 4 gives the energy E = -s; the score is
-/// -E as in
-///        its section 3.2.
+/// source Liu et al., NeurIPS 2020, arXiv:2010.03759: the negative free energy -E(x; f), the score
+///        of that paper. No deviation; T = 1 as there.
 class Energy final : public Detector {
  public:
   struct Options {

@@ -7,16 +7,15 @@ namespace ood {
 
 /// Entropy of the softmax, negated.
 ///
-///   s(f) = sum_c p_c log p_c,   p = softmax(f)             higher = more in-distribution
+///   s(f) = sum_c p_c log p_c,   p = softmax(f)                higher = more in-distribution
 ///
-/// needs  logits [n, C] in score
+/// needs  logits [m, C] in score
 /// fit    nothing
 /// score  logits [m, C] -> out [m]; unit: nats, in [-log C, 0]
 /// cost   score O(m C)
-/// source Shannon entropy as an out-of-distribution score: Macedo et al., arXiv:1908.05569, eq. 5
-/// (there
-///        unnormalised by log C too). In the log-softmax form: p log p is 0 where p underflows,
-///        where the product form of other libraries gives NaN.
+/// source Macedo et al., arXiv:1908.05569, the "entropic score"; not divided by log C, as there. In
+///        the log-softmax form: a term is 0 where p underflows, where the product form of other
+///        libraries gives NaN.
 class Entropy final : public Detector {
  public:
   static constexpr std::string_view kName = "entropy";

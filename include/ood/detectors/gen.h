@@ -7,17 +7,16 @@ namespace ood {
 
 /// Generalized entropy (GEN).
 ///
-///   s(f) = - sum over the M largest p_c of p_c^gamma (1 - p_c)^gamma,   p = softmax(f)
-///                                                          higher = more in-distribution
+///   s(f) = -sum over the M largest p_c of p_c^gamma (1 - p_c)^gamma,   p = softmax(f)
+///                                                             higher = more in-distribution
 ///
-/// needs  logits [n, C] in score
+/// needs  logits [m, C] in score
 /// fit    nothing
 /// score  logits [m, C] -> out [m]; <= 0
 /// cost   score O(m C)
-/// source Liu, Lochman & Zach, CVPR 2023, eqs. 4-5: gamma = 0.1 and M = 100 of 1,000 classes; for C
-/// < M all
-///        classes count. 1 - p_max is taken without cancellation, where other libraries clip p to
-///        [1e-7, 1 - 1e-7] or lose confident samples to ties.
+/// source Liu, Lochman & Zach, CVPR 2023, with its gamma = 0.1 and M = 100 (of 1,000 classes); all
+///        classes count where C < M. 1 - p_max is taken without cancellation, where other libraries
+///        clip p to [1e-7, 1 - 1e-7] and lose confident samples to ties.
 class Gen final : public Detector {
  public:
   struct Options {

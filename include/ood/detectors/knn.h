@@ -15,19 +15,18 @@ namespace ood {
 /// Distance to the k-th nearest training row.
 ///
 ///   s(z) = -|z' - z'_(k)|_2,   z' = z / |z|_2 (normalize) or z' = z
-///                                                          higher = more in-distribution
+///                                                             higher = more in-distribution
 ///
 /// needs  features [n, D] in fit and in score; n >= k
 /// fit    keeps all rows (normalised)
 /// score  features [m, D] -> out [m]; unit: Euclidean distance, negated
 /// cost   fit O(n D), score O(m n D); memory 2 n D floats (rows, and rows laid out for products)
 /// errors std::domain_error: k above the number of training rows
-/// source Sun et al., ICML 2022, arXiv:2204.06507, algorithm 1. Plain distance as there, where
-/// OpenOOD returns
-///        the squared one (the same order). Exact: neighbours are found by <z', b> - |b|^2 / 2 in
-///        float32, ties to the lower row, and the distance to the k-th is then taken by
-///        differences. A row of zeros stays zero. A training row that is scored finds itself as its
-///        first neighbour.
+/// source Sun et al., ICML 2022, arXiv:2204.06507, algorithm 1. The plain distance, where OpenOOD
+///        returns the squared one (the same order). Exact: neighbours are found by <z', b> - |b|^2
+///        / 2 in float32, ties to the lower row, and the distance to the k-th is then taken by
+///        differences. A row of zeros stays zero. A training row that is scored is its own first
+///        neighbour.
 class Knn final : public Detector {
  public:
   struct Options {

@@ -10,20 +10,19 @@ namespace ood {
 
 /// Mahalanobis distance to the nearest class mean, tied covariance.
 ///
-///   s(z) = -min_c (z - mu_c)^T S^+ (z - mu_c)              higher = more in-distribution
+///   s(z) = -min_c (z - mu_c)^T S^+ (z - mu_c)                 higher = more in-distribution
 ///   S    = 1/n sum_i (z_i - mu_{y_i})(z_i - mu_{y_i})^T
 ///
-/// needs  features [n, D] and labels [n] in [0, C) in fit; features in score. Every class needs a
-/// row. fit    one pass: class moments in float64, an eigendecomposition S = V diag(l) V^T score
-/// features [m, D] -> out [m]; unit: squared standard deviations, negated cost   fit O(n D^2 +
-/// D^3), score O(m D (D + C)); memory D^2 + C D floats, whatever n is errors std::domain_error: a
-/// class without rows, features that do not vary within classes source Lee et al., NeurIPS 2018,
-/// arXiv:1807.03888, eq. 2; last layer only, no input perturbation.
-///        No ridge unless asked for (others add 1e-6 I: on ill-conditioned features that moves
-///        AUROC by points); where S is singular S^+ is the pseudo-inverse over the numerical range,
-///        as OpenOOD's pinvh, and rank and condition number are part of the state. In whitened
-///        coordinates y = W (z - mu), W^T W = S^+: s = max_c (2 <y, m_c> - |m_c|^2) - |y|^2, m_c =
-///        W (mu_c - mu).
+/// needs  features [n, D] and labels [n] in [0, C) in fit, features in score; a row of each class
+/// fit    one pass: class moments in float64; then an eigendecomposition of S
+/// score  features [m, D] -> out [m]; unit: squared standard deviations, negated
+/// cost   fit O(n D^2 + D^3), score O(m D (D + C)); memory D^2 + C D floats, whatever n is
+/// errors std::domain_error: a class without rows, features that do not vary within the classes
+/// source Lee et al., NeurIPS 2018, arXiv:1807.03888, eq. 2; last layer only, no input
+///        perturbation. No ridge unless asked for (others add 1e-6 I, which moves AUROC by points
+///        on ill-conditioned features). Where S is singular, S^+ is its pseudo-inverse over the
+///        numerical range, as in OpenOOD; rank and condition number are part of the state. See
+///        ood/nearest_mean.h.
 class Mahalanobis final : public Detector {
  public:
   struct Options {

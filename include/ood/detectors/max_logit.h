@@ -7,13 +7,13 @@ namespace ood {
 
 /// Maximum logit.
 ///
-///   s(f) = max_c f_c                                       higher = more in-distribution
+///   s(f) = max_c f_c                                          higher = more in-distribution
 ///
-/// needs  logits [n, C] in score
+/// needs  logits [m, C] in score
 /// fit    nothing
 /// score  logits [m, C] -> out [m]; unit: logits
 /// cost   score O(m C)
-/// source Hendrycks et al., ICML 2022, arXiv:1911.11132, section 3.
+/// source Hendrycks et al., ICML 2022, arXiv:1911.11132, "MaxLogit". No deviation.
 class MaxLogit final : public Detector {
  public:
   static constexpr std::string_view kName = "max_logit";

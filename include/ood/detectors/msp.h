@@ -7,16 +7,15 @@ namespace ood {
 
 /// Maximum softmax probability, as its logarithm.
 ///
-///   s(f) = max_c log p_c,   p = softmax(f)                 higher = more in-distribution
+///   s(f) = max_c log p_c,   p = softmax(f)                    higher = more in-distribution
 ///
-/// needs  logits [n, C] in score
+/// needs  logits [m, C] in score
 /// fit    nothing
 /// score  logits [m, C] -> out [m]; unit: nats, <= 0
 /// cost   score O(m C)
 /// source Hendrycks & Gimpel, ICLR 2017, arXiv:1610.02136. There the score is p_max itself: the
-/// same order,
-///        but in float32 p_max is exactly 1 from a margin of 17 on, and such samples tie. log p_max
-///        = -log1p(sum of the other exp(f_c - f_max)) keeps them apart.
+///        same order, but in float32 p_max is exactly 1 from a margin of 17 on, and such samples
+///        tie. log p_max = -log1p(sum of the other exp(f_c - f_max)) keeps them apart.
 class Msp final : public Detector {
  public:
   static constexpr std::string_view kName = "msp";

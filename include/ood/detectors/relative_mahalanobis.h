@@ -8,21 +8,21 @@
 
 namespace ood {
 
-/// Relative Mahalanobis distance: to the nearest class, less that to all training data as one
-/// Gaussian.
+/// Relative Mahalanobis distance: to the nearest class, less that to all data as one Gaussian.
 ///
-///   s(z)  = -min_c [d_c^2(z) - d_0^2(z)]                   higher = more in-distribution
+///   s(z)  = -min_c [d_c^2(z) - d_0^2(z)]                      higher = more in-distribution
 ///   d_c^2 = (z - mu_c)^T S^+ (z - mu_c),    S   = 1/n sum_i (z_i - mu_{y_i})(z_i - mu_{y_i})^T
 ///   d_0^2 = (z - mu)^T S_0^+ (z - mu),      S_0 = 1/n sum_i (z_i - mu)(z_i - mu)^T
 ///
-/// needs  features [n, D] and labels [n] in [0, C) in fit; features in score. Every class needs a
-/// row. fit    one pass: class moments in float64 (S_0 = S + between-class scatter), two
-/// eigendecompositions score  features [m, D] -> out [m]; unit: squared standard deviations cost
-/// fit O(n D^2 + D^3), score O(m D (2 D + C)); memory 2 D^2 + C D floats, whatever n is errors
-/// std::domain_error: a class without rows, features that do not vary within classes source Ren et
-/// al., arXiv:2106.09022, eqs. 1-2. Both covariances are divided by n (pytorch-ood 0.2 left
-///        the background one undivided, detectors subtracts square roots); ridge and pseudo-inverse
-///        as in mahalanobis, each covariance by its own trace.
+/// needs  features [n, D] and labels [n] in [0, C) in fit, features in score; a row of each class
+/// fit    one pass: class moments in float64 (S_0 = S + between-class scatter); then two
+///        eigendecompositions
+/// score  features [m, D] -> out [m]; unit: squared standard deviations
+/// cost   fit O(n D^2 + D^3), score O(m D (2 D + C)); memory 2 D^2 + C D floats, whatever n is
+/// errors std::domain_error: a class without rows, features that do not vary within the classes
+/// source Ren et al., arXiv:2106.09022. Both covariances are divided by n, as there (pytorch-ood
+///        0.2 left the background one undivided, detectors subtracts square roots); ridge and
+///        pseudo-inverse as in mahalanobis, each covariance by its own trace.
 class RelativeMahalanobis final : public Detector {
  public:
   struct Options {

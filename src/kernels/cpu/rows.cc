@@ -189,6 +189,8 @@ void row_max(const MatrixView& x, std::span<float> out) {
 
 void row_log_sum_exp(const MatrixView& x, float temperature, std::span<float> out) {
   ensure_simd_target();
+  if (!(temperature >= 1e-30f && temperature <= 1e30f))
+    throw_invalid("row_log_sum_exp: temperature has {}, expected 1e-30 to 1e30", temperature);
   const Rows r = rows_of("row_log_sum_exp", x, out.size());
   HWY_DYNAMIC_DISPATCH(RowLogSumExp)(r.data, r.stride, r.rows, r.cols, temperature, out.data());
 }
@@ -207,6 +209,8 @@ void row_negative_entropy(const MatrixView& x, std::span<float> out) {
 
 void row_generalized_entropy(const MatrixView& x, float gamma, Index top, std::span<float> out) {
   ensure_simd_target();
+  if (!(gamma > 0)) throw_invalid("row_generalized_entropy: gamma has {}, expected above 0", gamma);
+  if (top < 1) throw_invalid("row_generalized_entropy: top has {}, expected 1 or more", top);
   const Rows r = rows_of("row_generalized_entropy", x, out.size());
   HWY_DYNAMIC_DISPATCH(RowGeneralizedEntropy)
   (r.data, r.stride, r.rows, r.cols, gamma, static_cast<size_t>(top), out.data());

@@ -10,6 +10,7 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -64,7 +65,13 @@ HWY_INLINE float sum_lanes(V32 v) {
 }
 HWY_INLINE float max_lanes(V32 v) {
   const F32 d;
+#if HWY_TARGET == HWY_EMU128  // there MaxOfLanes of -infinity alone is the lowest finite number
+  HWY_ALIGN float lanes[HWY_MAX_BYTES / sizeof(float)];
+  hn::Store(v, d, lanes);
+  return *std::max_element(lanes, lanes + hn::Lanes(d));
+#else
   return hn::GetLane(hn::MaxOfLanes(d, v));
+#endif
 }
 
 /// 0 for finite x, NaN else: added up over a row, it makes NaN and infinity show in the result.
