@@ -118,7 +118,7 @@ class StructureReader {
       throw_invalid("{} has kind {}, expected near or far", group.where(), split.kind);
 
     SourceInfo& source = split.source;
-    source.name = group.file + ":" + group.path;
+    source.name = group.file + ": " + group.path;
     SharedSize rows, copies;
     const Axis n{"n", kRows, &rows}, k{"K", "copies", &copies};
     const Axis d{"D", kColumns, &dim_}, c{"C", kColumns, &classes_};

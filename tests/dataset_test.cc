@@ -170,7 +170,7 @@ TEST_CASE("dataset: the description of a file") {
   CHECK(arrays == std::vector<std::string>{"/train/labels", "/ood_val/v/features", "/ood/a/logits",
                                            "/ood/b/features", "/csid/noisy/features"});
   const SplitInfo* a = dataset.find("ood/a");
-  CHECK(a->source.name == path.string() + ":/ood/a");
+  CHECK(a->source.name == path.string() + ": /ood/a");
   CHECK(a->source.rows == 4);
   CHECK(a->source.dim == 3);
   CHECK(a->source.has.names() == std::vector<std::string>{"logits"});

@@ -60,7 +60,7 @@ struct Batch {
 
 /// What a source holds; every pass over it yields just that.
 struct SourceInfo {
-  std::string name;  ///< as error messages call it: "memory", "features.h5:/train"
+  std::string name;  ///< as error messages call it: "memory", "features.h5: /train"
   Index rows = 0;
   Index dim = 0;      ///< D; 0 without features and head
   Index classes = 0;  ///< C, from head, logits or labels, in this order; 0 if none is there

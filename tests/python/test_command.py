@@ -188,13 +188,13 @@ def remove(name: str) -> Callable[[h5py.File], None]:
 
 @pytest.mark.parametrize(("change", "message"), [
     (spoil("train/features", 41, 5, np.nan),
-     ":/train/features has NaN at row 41, column 5, expected finite numbers"),
+     ": /train/features has NaN at row 41, column 5, expected finite numbers"),
     (spoil("ood/far/logits", 24, 2, np.inf),
-     ":/ood/far/logits has infinity at row 24, column 2, expected finite numbers"),
+     ": /ood/far/logits has infinity at row 24, column 2, expected finite numbers"),
     (replace("train/labels", np.r_[np.arange(79) % 3, 3]),
-     ":/train/labels has 3 at row 79, expected [0, 3)"),
+     ": /train/labels has 3 at row 79, expected [0, 3)"),
     (replace("train/labels", np.r_[-1, np.arange(79) % 3]),
-     ":/train/labels has -1 at row 0, expected [0, 3)"),
+     ": /train/labels has -1 at row 0, expected [0, 3)"),
     (remove("id_test"), "/id_test"),
     (remove("ood"), "/ood"),
     (replace("ood/far/features", np.zeros((25, 5), np.float32)), "5 columns, expected 6"),
