@@ -27,9 +27,10 @@ help:
 	@echo "make clean         remove build/"
 	@echo "Each takes JOBS=n ($(JOBS))."
 
+# The tests need more packages than the command does: only `make test` configures them.
 build:
 	scripts/install-deps
-	$(configure) release
+	$(configure) release -DOOD_BUILD_TESTS=OFF
 	cmake --build --preset release --target ood ood_cli
 
 demo: build
@@ -37,7 +38,7 @@ demo: build
 
 test:
 	scripts/install-deps --test
-	$(configure) release
+	$(configure) release -DOOD_BUILD_TESTS=ON
 	cmake --build --preset release
 	ctest --preset release --no-label-summary
 
@@ -58,7 +59,7 @@ asan tsan:
 
 bench:
 	scripts/install-deps
-	$(configure) release
+	$(configure) release -DOOD_BUILD_TESTS=OFF
 	cmake --build --preset release --target ood_bench
 	build/release/bench/ood_bench
 
