@@ -106,7 +106,8 @@ def export_features(
                     if kind is not None:
                         group.attrs["kind"] = kind
                     _export_split(group, loader, has_labels, model, tap, device)
-            _write_head(file, layer, DTYPES[dtype])
+            # a head in float16 would move every logit that is computed from it
+            _write_head(file, layer, np.float64 if dtype == "float64" else np.float32)
             file.attrs["model"] = model_name or type(model).__name__
             file.attrs["id_dataset"] = id_dataset or "unknown"
             file.attrs["num_classes"] = layer.out_features

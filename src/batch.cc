@@ -22,6 +22,9 @@ constexpr InputMember kInputMembers[] = {
     {"head", &Inputs::head},
 };
 
+/// More classes than any data set has: a larger label is a mistake, not a class.
+constexpr std::int64_t kMostClasses = std::int64_t{1} << 24;
+
 Tensor3View view_rows(const float* data, const std::array<std::size_t, 3>& shape,
                       const std::array<std::ptrdiff_t, 3>& strides) {
   // xtensor wants the number of elements here, also where strides leave gaps between them
@@ -86,8 +89,13 @@ SourceInfo describe(const Batch& arrays, const Head* head, std::string name) {
   };
   require_copies(arrays.copy_features, info.dim, "copies/features");
   require_copies(arrays.copy_logits, info.classes, "copies/logits");
-  if (info.classes == 0 && arrays.labels && !arrays.labels->empty())
-    info.classes = std::ranges::max(*arrays.labels) + 1;
+  if (info.classes == 0 && arrays.labels && !arrays.labels->empty()) {
+    const std::int64_t largest = std::ranges::max(*arrays.labels);
+    if (largest < 0 || largest >= kMostClasses)
+      throw_invalid("{}/labels has {} as its largest, expected [0, {})", info.name, largest,
+                    kMostClasses);
+    info.classes = largest + 1;
+  }
   for (const auto& [layer, view] : arrays.layers) info.layers[layer] = view.cols();
   return info;
 }

@@ -282,9 +282,12 @@ void DatasetWriter::write_head(const Head& head) {
                   head.weight.rows(), head.weight.cols());
   if (!head.weight.allFinite() || !head.bias.allFinite())
     throw_invalid("{}: /head has NaN or infinity, expected finite values", self.name);
-  self.classes.require(head.weight.rows(), self.name, "/head/weight", "rows");
-  self.classes.require(head.bias.size(), self.name, "/head/bias", "entries");
-  self.dim.require(head.weight.cols(), self.name, "/head/weight", "columns");
+  auto classes = self.classes, dim = self.dim;  // kept only if all of it fits
+  classes.require(head.weight.rows(), self.name, "/head/weight", "rows");
+  classes.require(head.bias.size(), self.name, "/head/bias", "entries");
+  dim.require(head.weight.cols(), self.name, "/head/weight", "columns");
+  self.classes = classes;
+  self.dim = dim;
   const auto rows = static_cast<hsize_t>(head.weight.rows());
   const auto columns = static_cast<hsize_t>(head.weight.cols());
   const hdf5::Section section;

@@ -247,6 +247,7 @@ void Detector::set_options(const OptionMap& values) {
   trial->check_options();
   visit(set);
   fitted_ = false;
+  fitted_dim_ = fitted_classes_ = 0;
 }
 
 void Detector::check_options() {

@@ -43,6 +43,8 @@ struct Entry {
   Detector* detector;
   ReportTiming timing;
   std::vector<double> id_scores;
+  std::vector<ReportRow> rows;
+  std::string failure;  // why its scores cannot be ranked; "" where they can
 };
 
 /// The scores of every entry on one split, in one pass over the file, and the accuracy of the
@@ -150,6 +152,8 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
     entries.push_back(
         {detector.get(),
          {.detector = name, .options = option_map(*detector), .fit_seconds = seconds_since(start)},
+         {},
+         {},
          {}});
   }
 
@@ -160,32 +164,33 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
   auto id_scores = scorer.score(*id_test, entries, &report.id_accuracy);
   for (std::size_t e = 0; e < entries.size(); ++e) entries[e].id_scores = std::move(id_scores[e]);
 
-  std::vector<std::vector<ReportRow>> rows(entries.size());
   for (const SplitInfo* set : sets) {
     const std::string name = set->name.substr(kOod.size());
     begin_step("score " + name);
     const auto scores = scorer.score(*set, entries);
     for (std::size_t e = 0; e < entries.size(); ++e) {
-      const Detector& detector = *entries[e].detector;
-      const auto metrics = [&] {
-        try {
-          return compute_metrics(entries[e].id_scores, scores[e]);
-        } catch (const std::invalid_argument& error) {
-          throw_invalid("{} on {}: {}", detector.name(), name, error.what());
-        }
-      }();
-      rows[e].push_back({.detector = std::string(detector.name()),
-                         .options = entries[e].timing.options,
-                         .dataset = name,
-                         .kind = set->kind,
-                         .n_id = id_test->source.rows,
-                         .n_ood = set->source.rows,
-                         .metrics = metrics});
+      Entry& entry = entries[e];
+      if (!entry.failure.empty()) continue;
+      try {
+        entry.rows.push_back({.detector = entry.timing.detector,
+                              .options = entry.timing.options,
+                              .dataset = name,
+                              .kind = set->kind,
+                              .n_id = id_test->source.rows,
+                              .n_ood = set->source.rows,
+                              .metrics = compute_metrics(entry.id_scores, scores[e])});
+      } catch (const std::invalid_argument& error) {  // finite rows, but scores beyond float32
+        entry.failure = fmt::format("on {}: {}", name, error.what());
+      }
     }
   }
-  for (std::size_t e = 0; e < entries.size(); ++e) {
-    report.rows.insert(report.rows.end(), rows[e].begin(), rows[e].end());
-    report.timings.push_back(entries[e].timing);
+  for (const Entry& entry : entries) {
+    if (!entry.failure.empty()) {
+      report.left_out.push_back({entry.timing.detector, entry.failure});
+      continue;
+    }
+    report.rows.insert(report.rows.end(), entry.rows.begin(), entry.rows.end());
+    report.timings.push_back(entry.timing);
   }
   if (options.progress) options.progress("done", 1);
   return report;

@@ -1,9 +1,10 @@
 #include "ood/nearest_mean.h"
 
 #include <Eigen/Eigenvalues>
-#include <array>
 #include <limits>
 #include <stdexcept>
+
+#include "errors.h"
 
 namespace ood {
 
@@ -35,9 +36,16 @@ void NearestMean::fit(const MatrixD& covariance, const VectorD& center, const Ma
   transform_ = whitening.transform.cast<float>();
   const MatrixD centered = means.rowwise() - center_.cast<double>().transpose();
   means_ = (centered * whitening.transform.transpose()).cast<float>();
+  if (!transform_.allFinite() || !means_.allFinite())
+    throw std::domain_error("features vary too little for float32, expected them to be scaled up");
 }
 
 void NearestMean::prepare() {
+  if (transform_.rows() < 1 || means_.rows() < 1 || transform_.cols() != center_.size() ||
+      means_.cols() != transform_.rows())
+    throw_invalid("shapes of center [{}], transform [{}, {}] and means [{}, {}] disagree",
+                  center_.size(), transform_.rows(), transform_.cols(), means_.rows(),
+                  means_.cols());
   packed_transform_ = kernels::PackedMatrix(transform_);
   packed_means_ = kernels::PackedMatrix(means_);
   negative_squares_.resize(static_cast<std::size_t>(means_.rows()));
@@ -47,17 +55,14 @@ void NearestMean::prepare() {
 }
 
 void NearestMean::nearest(const MatrixView& x, std::span<float> out) const {
-  thread_local Matrix centered, y, dots, norms;
-  constexpr std::array<double, 1> kTwo = {2.0};
+  thread_local Matrix centered, y, dots;
+  thread_local std::vector<Index> nearest_class;
+  nearest_class.resize(out.size());
   centered = x.rowwise() - center_.transpose();
   kernels::matmul_nt(centered, packed_transform_, y);
   kernels::matmul_nt(y, packed_means_, dots);
-  kernels::row_max_affine(dots, 2.0f, negative_squares_, out);
-  kernels::row_norms(y, kTwo, norms);
-  for (Index i = 0; i < x.rows(); ++i) {
-    float& d = out[static_cast<std::size_t>(i)];
-    d = norms(i, 0) * norms(i, 0) - d;
-  }
+  kernels::row_argmax_affine(dots, 2.0f, negative_squares_, nearest_class);
+  kernels::row_squared_distance_selected(y, means_, nearest_class, out);
 }
 
 void NearestMean::visit(FieldVisitor& v, const std::string& prefix) {

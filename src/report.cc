@@ -24,6 +24,13 @@ constexpr MetricMember kMetrics[] = {
     {"aupr_out_trapezoid", &Metrics::aupr_out_trapezoid},
 };
 
+/// A name out of a file on one line of a terminal: no control characters.
+std::string printable(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  return text;
+}
+
 using Cells = std::vector<std::vector<std::string>>;  // the first row is the header
 
 std::string percent(double share) { return fmt::format("{:.2f}", 100 * share); }
@@ -55,6 +62,7 @@ Cells metric_cells(const Report& report, const std::string& title, double Metric
   std::vector<std::string> sets, kinds;
   for (const ReportRow& row : report.rows)
     if (std::ranges::find(sets, row.dataset) == sets.end()) sets.push_back(row.dataset);
+  for (std::string& name : sets) name = printable(name);
   const auto means = report.means();
   for (const ReportMean& mean : means)
     if (std::ranges::find(kinds, mean.kind) == kinds.end()) kinds.push_back(mean.kind);
@@ -86,7 +94,7 @@ std::vector<std::size_t> widths(const Cells& cells) {
   return widths;
 }
 
-std::string plain(const Cells& cells) {
+std::string plain(Cells cells) {
   const auto width = widths(cells);
   std::string text;
   for (const auto& line : cells) {
@@ -98,7 +106,19 @@ std::string plain(const Cells& cells) {
   return text;
 }
 
-std::string markdown(const Cells& cells) {
+/// A cell of a Markdown table.
+std::string escaped(const std::string& cell) {
+  std::string text;
+  for (const char c : cell) {
+    if (c == '|') text += '\\';
+    text += c;
+  }
+  return text;
+}
+
+std::string markdown(Cells cells) {
+  for (auto& line : cells)
+    for (std::string& cell : line) cell = escaped(cell);
   const auto width = widths(cells);
   std::string text;
   for (std::size_t i = 0; i < cells.size(); ++i) {
@@ -121,10 +141,10 @@ std::string heading(const Report& report) {
   if (!report.id_dataset.empty()) text += fmt::format(", in-distribution {}", report.id_dataset);
   if (!report.rows.empty()) text += fmt::format(", {} test rows", report.rows.front().n_id);
   if (report.id_accuracy) text += fmt::format(", accuracy {} %", percent(*report.id_accuracy));
-  return text;
+  return printable(text);
 }
 
-std::string sections(const Report& report, std::string (*render)(const Cells&)) {
+std::string sections(const Report& report, std::string (*render)(Cells)) {
   return heading(report) + "\n\n" + render(metric_cells(report, "AUROC %", &Metrics::auroc, true)) +
          "\n" + render(metric_cells(report, "FPR95 %", &Metrics::fpr95, false));
 }

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "ood/batch.h"
 #include "synthetic.h"
 
@@ -100,6 +102,15 @@ TEST_CASE("memory source: without logits and head the labels tell the number of 
   Batch batch;
   batch.labels = labels;
   CHECK(MemorySource(batch).info().classes == 5);
+  const std::vector<std::int64_t> huge = {0, std::numeric_limits<std::int64_t>::max()};
+  batch.labels = huge;
+  CHECK_THROWS_WITH_AS(
+      MemorySource{batch},
+      "memory/labels has 9223372036854775807 as its largest, expected [0, 16777216)",
+      std::invalid_argument);
+  const std::vector<std::int64_t> negative = {-5, -5};
+  batch.labels = negative;
+  CHECK_THROWS_AS(MemorySource{batch}, std::invalid_argument);
 }
 
 TEST_CASE("batch buffer: what is appended piece by piece is what is viewed") {

@@ -152,6 +152,18 @@ TEST_CASE(
     CHECK(report.left_out[0].reason == "mahalanobis.fit: class 3 has 0 rows, expected 1 or more");
     CHECK(report.left_out[2].reason.ends_with("/train has 40 rows, expected k = 50 or more"));
   }
+  SUBCASE("finite rows whose scores are beyond float32") {
+    const TemporaryFile file("evaluate_huge");
+    auto huge = kOod;
+    huge.features.row(3).setConstant(3e38f);
+    write(file.path(), kTrain.batch(), kId.batch(), huge.batch(), kOod.batch(), &kTrain.head);
+    const auto report = evaluate(Dataset(file.path()), all_detectors());
+    REQUIRE(report.left_out.size() >= 1);
+    CHECK(report.left_out[0].detector == "mahalanobis");
+    CHECK(report.left_out[0].reason.starts_with("on near: "));
+    CHECK(report.rows.size() == 2 * report.timings.size());
+    CHECK(report.timings[0].detector == "msp");
+  }
   SUBCASE("NaN in a scored split") {
     const TemporaryFile file("evaluate_nan");
     auto bad = kOod;

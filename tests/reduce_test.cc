@@ -17,6 +17,7 @@ struct Blocks {
   void merge(const Blocks& other) {
     ranges.insert(ranges.end(), other.ranges.begin(), other.ranges.end());
   }
+  void visit(FieldVisitor&) {}
 };
 
 }  // namespace
@@ -62,6 +63,7 @@ TEST_CASE("reduce: fields that are computed on the way are reduced too") {
     Inputs inputs() const { return {.logits = true}; }
     void add(const Batch& b) { sum += b.logits->cast<double>().sum(); }
     void merge(const SumLogits& other) { sum += other.sum; }
+    void visit(FieldVisitor& v) { v.state("sum", sum); }
   };
   CHECK(reduce(source, SumLogits{}).sum ==
         doctest::Approx(data.logits.cast<double>().sum()).epsilon(1e-6));
@@ -74,6 +76,7 @@ TEST_CASE("reduce: an error in a block arrives") {
       if (batch.first_row > 0) throw std::domain_error("second block");
     }
     void merge(const Fails&) {}
+    void visit(FieldVisitor&) {}
   };
   const Matrix features = Matrix::Zero(9'000, 1);
   Batch batch;

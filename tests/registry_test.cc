@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <Eigen/LU>
+#include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "ood/detectors.h"
@@ -47,7 +50,7 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
   CHECK(message("knn", {{"normalize", std::string("yes")}}) ==
         "knn: option normalize has yes, expected true or false");
   CHECK(message("conjnorm", {{"p", 1.0}}) ==
-        "conjnorm: option p has 1, expected a number, above 1");
+        "conjnorm: option p has 1, expected a number, above 1, 1000000 or less");
   CHECK(message("conjnorm", {{"partition", std::string("all")}}) ==
         "conjnorm: option partition has all, expected one of pooled, per_class, none");
   CHECK(message("energy", {{"temperature", std::string("nan")}}) ==
@@ -75,17 +78,16 @@ TEST_CASE("bytes: an unfitted detector, a cut or a foreign string are errors") {
 }
 
 TEST_CASE("fit: more classes than rows is an error, and takes no memory for them") {
-  const std::vector<std::int64_t> labels = {0, 1, 1'000'000'000'000};
+  const std::vector<std::int64_t> labels = {0, 1, 1'000'000};
   const Matrix features = Matrix::Random(3, 2);
   Batch batch;
   batch.features = features;
   batch.labels = labels;
   MemorySource source(batch);
-  CHECK_THROWS_WITH_AS(
-      make_detector("conjnorm")->fit(source),
-      "conjnorm.fit: memory has 1000000000001 classes but 3 rows, expected 1 row or "
-      "more of each",
-      std::domain_error);
+  CHECK_THROWS_WITH_AS(make_detector("conjnorm")->fit(source),
+                       "conjnorm.fit: memory has 1000001 classes but 3 rows, expected 1 row or "
+                       "more of each",
+                       std::domain_error);
 }
 
 TEST_CASE("knn: more neighbours than training rows is an error that says both") {
@@ -137,5 +139,84 @@ TEST_CASE("conjnorm at p = 2 without a partition is a Gaussian mixture on the un
     for (Index k = 0; k < 4; ++k)
       sum += std::exp(-(z - means.row(k).transpose()).squaredNorm() / (2 * t)) / 4;
     CHECK(scores[static_cast<std::size_t>(i)] == doctest::Approx(std::log(sum)).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("mahalanobis, knn: nothing cancels where classes are tight against their separation") {
+  // Clusters of width 1e-3 at distances of about 10: |m|^2 is 1e8 times the distances asked for
+  auto data = test::make_synthetic(400, 16, 4, 21);
+  const Matrix centers = test::normal_matrix(4, 16, 1, 3.0);
+  for (Index i = 0; i < 400; ++i)
+    data.features.row(i) = centers.row(i % 4) + 1e-3f * (data.features.row(i) - centers.row(i % 4));
+  MemorySource source(data.batch());
+  const MatrixD z = data.features.cast<double>();
+
+  MatrixD means = MatrixD::Zero(4, 16), s = MatrixD::Zero(16, 16);
+  for (Index i = 0; i < 400; ++i) means.row(i % 4) += z.row(i) / 100.0;
+  for (Index i = 0; i < 400; ++i) {
+    const VectorD delta = (z.row(i) - means.row(i % 4)).transpose();
+    s += delta * delta.transpose() / 400.0;
+  }
+  const MatrixD precision = s.inverse();
+  const auto mahalanobis = make_detector("mahalanobis");
+  mahalanobis->fit(source);
+  const auto scores = mahalanobis->score(data.batch());
+  Knn knn({.k = 20, .normalize = false});
+  knn.fit(source);
+  const auto distances = knn.score(data.batch());
+  for (Index i = 0; i < 400; ++i) {
+    CAPTURE(i);
+    double nearest = HUGE_VAL;
+    for (Index c = 0; c < 4; ++c) {
+      const VectorD delta = (z.row(i) - means.row(c)).transpose();
+      nearest = std::min(nearest, delta.dot(precision * delta));
+    }
+    CHECK(scores[static_cast<std::size_t>(i)] == doctest::Approx(-nearest).epsilon(5e-3));
+
+    std::vector<double> squared;
+    for (Index j = 0; j < 400; ++j) squared.push_back((z.row(i) - z.row(j)).squaredNorm());
+    std::ranges::sort(squared);
+    CHECK(distances[static_cast<std::size_t>(i)] ==
+          doctest::Approx(-std::sqrt(squared[19])).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("knn: finite rows whose products overflow score NaN, not a number of some other row") {
+  const Matrix features = Matrix::Constant(60, 4, 1.2e19f);
+  Batch batch;
+  batch.features = features;
+  MemorySource source(batch);
+  Knn knn({.k = 1, .normalize = false});
+  knn.fit(source);
+  for (const float score : knn.score(batch)) CHECK(std::isnan(score));
+}
+
+TEST_CASE("bytes: state whose shapes disagree is an error") {
+  const auto data = test::make_synthetic(100, 6, 3, 1);
+  MemorySource source(data.batch());
+  /// Makes one named matrix or vector of the state one row longer.
+  struct Grow : FieldVisitor {
+    std::string which;
+    void state(std::string_view name, Matrix& m) override {
+      if (name == which) m.conservativeResize(m.rows() + 1, m.cols());
+    }
+    void state(std::string_view name, VectorD& v) override {
+      if (name == which) v.conservativeResize(v.size() + 1);
+    }
+    void state(std::string_view name, Vector& v) override {
+      if (name == which) v.conservativeResize(v.size() + 1);
+    }
+  };
+  for (const auto& [name, field] : {std::pair{"conjnorm", "log_partition"},
+                                    {"conjnorm", "gradients"},
+                                    {"mahalanobis", "center"},
+                                    {"relative_mahalanobis", "background_transform"}}) {
+    CAPTURE(field);
+    const auto detector = make_detector(name);
+    detector->fit(source);
+    Grow grow;
+    grow.which = field;
+    detector->visit(grow);
+    CHECK_THROWS_AS(detector_from_bytes(to_bytes(*detector)), std::invalid_argument);
   }
 }

@@ -111,6 +111,11 @@ TEST_CASE("report: table and Markdown show percent, means and seconds") {
   CHECK(std::vector(cells.begin(), cells.begin() + 9) ==
         std::vector<std::string>{"energy", "50.00", "75.00", "100.00", "12.50", "75.00", "75.00",
                                  "0.50", "1.25"});
+  Report odd = small_report();
+  odd.rows[0].dataset = "a|b\n\x1b[31m";
+  odd.model = "x\ny";
+  CHECK(to_markdown(odd).find(" a\\|b??[31m |") != std::string::npos);
+  CHECK(to_table(odd).find("x.h5: x?y,") == 0);
   const std::string markdown = to_markdown(small_report());
   CHECK(markdown.find("\n| AUROC % |") != std::string::npos);
   CHECK(markdown.find("\n|:--------|") != std::string::npos);

@@ -105,6 +105,9 @@ void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out);
 /// out_i = max_j (scale dots_ij + offset_j). Error <= 2 u (|scale dots| + |offset|) of the winner.
 void row_max_affine(const MatrixView& dots, float scale, std::span<const float> offset,
                     std::span<float> out);
+/// The first j at which row_max_affine takes its maximum; 0 for a row with NaN or infinity.
+void row_argmax_affine(const MatrixView& dots, float scale, std::span<const float> offset,
+                       std::span<Index> out);
 
 /// out_i = log sum_j exp(scale_i dots_ij + offset_j); offset_j may be -infinity (a term that is not
 /// there). Error <= u (m + 8 + 4 max_j (|scale_i dots_ij| + |offset_j|)).
@@ -122,21 +125,30 @@ void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
 /// Ties go to the lower row, so the result does not depend on how the bank is cut.
 class NearestRows {
  public:
-  NearestRows(Index queries, Index k);
+  /// slack, one for each query or none: how much below the k-th key a row may be and still be kept
+  /// for a closer look, see candidates(). Up to kMostCandidates rows beyond k are.
+  NearestRows(Index queries, Index k, std::span<const float> slack = {});
+  static constexpr Index kMostCandidates = 4096;
   /// dots [n, m] of all n queries with the m bank rows first_row .., half_norms [m] = |b|^2 / 2 of
   /// those rows: nearest = largest dots - half_norms.
   void update(const MatrixView& dots, std::span<const float> half_norms, Index first_row);
   /// The bank row that is the k-th nearest of each query. Needs at least k rows seen; -1 for a
   /// query whose products are not numbers.
   std::vector<Index> kth() const;
+  /// The k nearest bank rows of one query and those within its slack, in no order. Empty for a query
+  /// whose products are not numbers.
+  std::vector<Index> candidates(Index query) const;
 
  private:
   struct Candidate {
     float key;  // dots - half_norm: larger is nearer
     Index row;
   };
-  void shrink(std::vector<Candidate>& candidates, float& threshold) const;
+  void shrink(std::vector<Candidate>& candidates, float& threshold, float slack) const;
+  void require_seen(std::size_t rows) const;
+  float slack_of(std::size_t query) const { return slack_.empty() ? 0.0f : slack_[query]; }
   Index k_;
+  std::vector<float> slack_;
   std::vector<std::vector<Candidate>> candidates_;
   std::vector<float> thresholds_;
   std::vector<char> invalid_;

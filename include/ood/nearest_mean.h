@@ -26,11 +26,13 @@ Whitening whiten(MatrixD covariance, double ridge);
 
 /// Squared Mahalanobis distance to the nearest of several means, under one covariance:
 ///
-///   d^2(z) = min_c (z - mu_c)^T S^+ (z - mu_c) = |y|^2 - max_c (2 <y, m_c> - |m_c|^2)
+///   d^2(z) = min_c (z - mu_c)^T S^+ (z - mu_c) = |y - m_n|^2,  n = argmax_c 2 <y, m_c> - |m_c|^2
 ///   y = W (z - center), m_c = W (mu_c - center)
 ///
-/// Two float32 products for each row, d x rank and rank x C. Rows are centred first: the products
-/// then see deviations, not offsets, which matters where S is ill-conditioned.
+/// Two float32 products for each row, D x rank and rank x C, find the class; the distance to it is
+/// taken by differences, so that nothing cancels where classes are tight against their separation.
+/// Rows are centred first: the products then see deviations, not offsets, which matters where S is
+/// ill-conditioned.
 class NearestMean {
  public:
   /// covariance S [D, D], center [D], means mu [C, D].

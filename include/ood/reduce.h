@@ -8,6 +8,7 @@
 
 #include "ood/batch.h"
 #include "ood/exec.h"
+#include "ood/fields.h"
 #include "ood/stream.h"
 
 namespace ood {
@@ -16,12 +17,14 @@ namespace ood {
 ///   inputs()      what it reads of a batch
 ///   add(batch)    takes rows in
 ///   merge(other)  takes in what another one summarised; `other` holds later rows
-/// It also shows its fields to a FieldVisitor (ood/fields.h), which writes it to bytes and back.
+///   visit(v)      shows its fields, by which ood/serialize.h writes it to bytes and back
 template <class A>
-concept Accumulator = std::copyable<A> && requires(A a, const A& other, const Batch& batch) {
+concept Accumulator = std::copyable<A> &&
+    requires(A a, const A& other, const Batch& batch, FieldVisitor& visitor) {
   { other.inputs() } -> std::convertible_to<Inputs>;
   a.add(batch);
   a.merge(other);
+  a.visit(visitor);
 };
 
 /// Rows that are accumulated together. A fixed number, so that a result does not depend on how rows

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <memory>
 
@@ -78,6 +79,9 @@ std::string render(const Report& report, const std::string& format) {
 }
 
 void run(const EvalArguments& arguments) {
+  std::error_code none;
+  if (!arguments.out.empty() && std::filesystem::equivalent(arguments.out, arguments.file, none))
+    throw_invalid("--out has {}, the feature file itself, expected another file", arguments.out);
   const auto detectors = make_detectors(arguments);
   const Dataset dataset(arguments.file);
   if (!wants_all(arguments))  // before the first fit, which may take long
@@ -92,8 +96,11 @@ void run(const EvalArguments& arguments) {
          .progress = [&](std::string_view step, double done) { line.show(step, done); }});
   }();
   for (const LeftOut& left : report.left_out) {
-    if (!wants_all(arguments)) throw_invalid("{}: {}", left.detector, left.reason);
-    fmt::print(stderr, "left out: {}: {}\n", left.detector, left.reason);
+    const bool named = left.reason.starts_with(left.detector);
+    const std::string line =
+        named ? left.reason : fmt::format("{}: {}", left.detector, left.reason);
+    if (!wants_all(arguments)) throw_invalid("{}", line);
+    fmt::print(stderr, "left out: {}\n", line);
   }
   if (report.timings.empty()) throw_invalid("{}: no detector can be run", arguments.file);
   const std::string text = render(report, arguments.format);
@@ -125,7 +132,7 @@ void add_eval(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--out,-o", arguments->out, "Write to this file instead of standard output");
   command->add_option("--threads", arguments->threads, "Threads; 0 = all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command->callback([arguments, &action] { action = [arguments] { run(*arguments); }; });
 }

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <exception>
@@ -17,17 +18,28 @@ void print(const std::string& text) {
 }
 
 void write_file(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  {
-    std::ofstream file(temporary, std::ios::binary);
+  namespace fs = std::filesystem;
+  const auto write = [&](const std::string& to) {
+    std::ofstream file(to, std::ios::binary);
     file << text;
     file.close();
-    if (!file) {
-      std::filesystem::remove(temporary);
+    return static_cast<bool>(file);
+  };
+  std::error_code error;
+  const fs::file_status status = fs::symlink_status(path, error);
+  if (fs::exists(status) &&
+      !fs::is_regular_file(status)) {  // a pipe, a device, a link: write there
+    if (fs::is_directory(path, error) || !write(path))
       throw std::runtime_error(fmt::format("{}: cannot be written", path));
-    }
+    return;
   }
-  std::filesystem::rename(temporary, path);
+  const std::string temporary = fmt::format("{}.{}.tmp", path, getpid());
+  const bool written = write(temporary);
+  if (written) fs::rename(temporary, path, error);
+  if (!written || error) {
+    fs::remove(temporary, error);
+    throw std::runtime_error(fmt::format("{}: cannot be written", path));
+  }
 }
 
 }  // namespace ood::cli
@@ -42,6 +54,12 @@ std::string one_line(std::string text) {
     if (c == '\n' || c == '\r') c = ' ';
   while (!text.empty() && text.back() == ' ') text.pop_back();
   return text;
+}
+
+/// "ood eval", or "ood" where no subcommand was understood.
+std::string command_name(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  return chosen.empty() ? "ood" : "ood " + chosen.front()->get_name();
 }
 
 }  // namespace
@@ -69,9 +87,11 @@ int main(int argc, char** argv) {
       fmt::print(stderr, "ood: unknown command {}, expected one of eval, inspect, list, info\n",
                  argv[1]);
     else
-      fmt::print(stderr, "ood: {} (ood --help lists what there is)\n", one_line(error.what()));
+      fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),
+                 command_name(app));
   } catch (const CLI::ParseError& error) {
-    fmt::print(stderr, "ood: {} (ood --help lists what there is)\n", one_line(error.what()));
+    fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),
+               command_name(app));
   } catch (const std::exception& error) {
     fmt::print(stderr, "ood: {}\n", one_line(error.what()));
   }

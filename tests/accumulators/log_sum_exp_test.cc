@@ -59,3 +59,13 @@ TEST_CASE("log_sum_exp: no term is -infinity, and merging nothing changes nothin
   nothing.merge(one);
   CHECK(nothing.values()[0] == 1e5);
 }
+
+TEST_CASE("log_sum_exp: a sum that is not a number stays so when it is merged") {
+  LogSumExp good(1), bad(1);
+  good.add(0, 1.0);
+  const Matrix dots = Matrix::Constant(2, 1, std::numeric_limits<float>::quiet_NaN());
+  const std::vector<float> ones(2, 1.0f);
+  bad.add_columns(dots, ones, ones);
+  good.merge(bad);
+  CHECK(std::isnan(good.values()[0]));
+}

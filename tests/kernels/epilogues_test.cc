@@ -263,3 +263,25 @@ TEST_CASE("epilogues: wrong sizes") {
   CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, two, two, three_sums, two_sums),
                        "column_log_sum_exp: sum has 2 entries, expected 3", std::invalid_argument);
 }
+
+TEST_CASE(
+    "row_argmax_affine: the first place of the maximum, 0 for a row that holds NaN or infinity") {
+  for (const Index n : {1, 3, 8, 15, 16, 17, 33, 100}) {
+    CAPTURE(n);
+    Matrix dots = Matrix::Zero(4, n);
+    const std::vector<float> offset(static_cast<std::size_t>(n), 0.0f);
+    std::vector<Index> place(4);
+    for (Index j = 0; j < n; ++j) {
+      dots.setZero();
+      dots(0, j) = 2;
+      dots(1, j) = dots(1, n - 1) = 3;  // a tie: the first wins
+      dots(2, j) = std::numeric_limits<float>::quiet_NaN();
+      dots(3, j) = -1;
+      kernels::row_argmax_affine(dots, 0.5f, offset, place);
+      CHECK(place[0] == j);
+      CHECK(place[1] == j);
+      CHECK(place[2] == 0);
+      CHECK(place[3] == (j == 0 && n > 1 ? 1 : 0));
+    }
+  }
+}

@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -149,4 +151,29 @@ TEST_CASE("NearestRows: wrong sizes") {
   nearest.update(dots, half_norms, 0);
   CHECK_THROWS_WITH_AS(nearest.kth(), "NearestRows.kth: 3 rows seen, expected 5 or more",
                        std::invalid_argument);
+}
+
+TEST_CASE(
+    "NearestRows: candidates are the k nearest and all within the slack, however the bank is cut") {
+  const Matrix keys = normal_rows(5, 700, 1);
+  const std::vector<float> half_norms(700, 0.0f), slack = {0.0f, 0.1f, 0.5f, 1.0f, 100.0f};
+  for (const Index cut : {700, 64, 7}) {
+    kernels::NearestRows nearest(5, 20, slack);
+    for (Index first = 0; first < 700; first += cut) {
+      const Index count = std::min<Index>(cut, 700 - first);
+      const Matrix part = keys.middleCols(first, count);
+      nearest.update(part, std::span(half_norms).first(static_cast<std::size_t>(count)), first);
+    }
+    for (Index i = 0; i < 5; ++i) {
+      std::vector<float> sorted(keys.row(i).data(), keys.row(i).data() + 700);
+      std::ranges::sort(sorted, std::greater<>());
+      const float limit = sorted[19] - slack[static_cast<std::size_t>(i)];
+      auto rows = nearest.candidates(i);
+      std::ranges::sort(rows);
+      std::vector<Index> want;
+      for (Index j = 0; j < 700; ++j)
+        if (keys(i, j) >= limit) want.push_back(j);
+      CHECK(rows == want);
+    }
+  }
 }

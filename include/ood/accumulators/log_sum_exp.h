@@ -31,7 +31,7 @@ class LogSumExp {
 
   void merge(const LogSumExp& other) {
     for (Index j = 0; j < columns(); ++j)
-      if (other.sum_[j] > 0) merge_term(j, other.max_[j], other.sum_[j]);
+      if (other.sum_[j] != 0) merge_term(j, other.max_[j], other.sum_[j]);
   }
 
   /// log sum_i exp(e_i) of each column, [columns]; -infinity where there was none.

@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 
 #include "ood/accumulators/class_means.h"
 #include "ood/accumulators/log_sum_exp.h"
@@ -28,6 +29,8 @@ namespace ood {
 /// fit    one pass for the means; another for Phi unless partition = none
 /// score  features [m, D] -> out [m]; unit: nats
 /// cost   fit and score O(n D C) (per_class: fit O(n D)); memory C D floats
+/// error  products and norms are float32: |error| of S is about 1e-6 |z|_q (|z|_q + |mu|_q) / t, and the
+///        same of log Phi; where rows of a class differ by less, their order is lost
 /// errors std::domain_error: a class without rows
 /// source Peng et al., ICLR 2024, arXiv:2402.17888: psi = |.|_p^2 / 2 and its conjugate phi =
 ///        |.|_q^2 / 2. The sums for Phi are those of the authors' CIFAR (pooled) and ImageNet
@@ -59,8 +62,9 @@ class ConjNorm final : public Detector {
   const VectorD& log_partition() const { return log_partition_; }
 
   void visit(FieldVisitor& v) override {
-    v.option("p", options_.p, Range::above(1), "norm of psi; the paper searches (1, 3]");
-    v.option("temperature", options_.temperature, Range::above(0), "t");
+    v.option("p", options_.p, Range{.min = 1, .max = 1e6, .open_min = true},
+             "norm of psi; the paper searches (1, 3]");
+    v.option("temperature", options_.temperature, Range{.min = 1e-8, .max = 1e3}, "t");
     v.option("partition", options_.partition, kPartitions,
              "Phi from all training rows, from those of each class, or 1");
     v.state("gradients", gradients_);
@@ -175,6 +179,9 @@ class ConjNorm final : public Detector {
   };
 
   void prepare() override {
+    const Index classes = gradients_.rows();
+    if (classes < 1 || half_squares_.size() != classes || log_partition_.size() != classes)
+      throw std::invalid_argument("shapes of gradients, half_squares and log_partition disagree");
     packed_gradients_ = kernels::PackedMatrix(gradients_);
     // -|mu_k|_q^2 / 2t - log Phi_k - log C
     offsets_.resize(static_cast<std::size_t>(gradients_.rows()));

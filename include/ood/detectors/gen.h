@@ -31,7 +31,7 @@ class Gen final : public Detector {
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Gen>(*this); }
 
   void visit(FieldVisitor& v) override {
-    v.option("gamma", options_.gamma, Range::above(0), "exponent; 0.1 in the paper");
+    v.option("gamma", options_.gamma, Range{.min = 1e-6, .max = 1e3}, "exponent; 0.1 in the paper");
     v.option("top_m", options_.top_m, Range::at_least(1),
              "M, how many of the largest probabilities count; more than C means all");
   }

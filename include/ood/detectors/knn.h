@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -23,10 +25,10 @@ namespace ood {
 /// cost   fit O(n D), score O(m n D); memory 2 n D floats (rows, and rows laid out for products)
 /// errors std::domain_error: k above the number of training rows
 /// source Sun et al., ICML 2022, arXiv:2204.06507, algorithm 1. The plain distance, where OpenOOD
-///        returns the squared one (the same order). Exact: neighbours are found by <z', b> - |b|^2
-///        / 2 in float32, ties to the lower row, and the distance to the k-th is then taken by
-///        differences. A row of zeros stays zero. A training row that is scored is its own first
-///        neighbour.
+///        returns the squared one (the same order). Exact: <z', b> - |b|^2 / 2 in float32 chooses
+///        the k rows and all within its rounding error of them (up to 4,096 more), whose distances
+///        are then taken by differences. A row of zeros stays zero. A training row that is scored is
+///        its own first neighbour. Finite rows whose products overflow float32 score NaN.
 class Knn final : public Detector {
  public:
   struct Options {
@@ -48,6 +50,8 @@ class Knn final : public Detector {
 
  private:
   static constexpr Index kBankRows = 1024;  // rows in one product with a tile
+  // Products and half norms of float32 rows are off by less than this, relative to |b| (|z| + |b|)
+  static constexpr float kSlack = 4e-6f;
 
   void fit_state(BatchSource& source, const Exec& exec) override {
     const SourceInfo& info = source.info();
@@ -59,7 +63,11 @@ class Knn final : public Detector {
   }
 
   void prepare() override {
+    if (bank_.rows() < options_.k)
+      throw std::invalid_argument("bank has " + std::to_string(bank_.rows()) +
+                                  " rows, expected k = " + std::to_string(options_.k) + " or more");
     blocks_.clear();
+    largest_norm_ = bank_.rowwise().norm().maxCoeff();
     for (Index first = 0; first < bank_.rows(); first += kBankRows) {
       const Index count = std::min(kBankRows, bank_.rows() - first);
       const MatrixView rows = MatrixView(bank_).middle_rows(first, count);
@@ -76,15 +84,30 @@ class Knn final : public Detector {
     thread_local Matrix z, dots;
     z = *tile.features;
     if (options_.normalize) normalize_rows(z);
-    kernels::NearestRows nearest(z.rows(), options_.k);
+    thread_local std::vector<float> slack;
+    slack.resize(out.size());
+    for (Index i = 0; i < z.rows(); ++i)
+      slack[static_cast<std::size_t>(i)] =
+          kSlack * largest_norm_ * (z.row(i).norm() + largest_norm_);
+    kernels::NearestRows nearest(z.rows(), options_.k, slack);
     for (const Block& block : blocks_) {
       kernels::matmul_nt(z, block.rows, dots);
       nearest.update(dots, block.half_norms, block.first);
     }
-    std::vector<Index> kth = nearest.kth();
-    for (Index& row : kth) row = std::max<Index>(row, 0);  // not a number: any row gives NaN
-    kernels::row_squared_distance_selected(z, bank_, kth, out);
-    for (float& s : out) s = -std::sqrt(s);
+    for (Index i = 0; i < z.rows(); ++i)
+      out[static_cast<std::size_t>(i)] =
+          -kth_distance(MatrixView(z).row_data(i), nearest.candidates(i));
+  }
+
+  /// The k-th smallest distance of one row to rows of the bank, by differences; NaN without rows.
+  float kth_distance(const float* z, const std::vector<Index>& rows) const {
+    if (rows.empty()) return std::numeric_limits<float>::quiet_NaN();
+    std::vector<float> squared(rows.size());
+    const MatrixView repeated(z, std::ssize(rows), bank_.cols(), 0);  // the same row for each
+    kernels::row_squared_distance_selected(repeated, bank_, rows, squared);
+    const auto kth = squared.begin() + (options_.k - 1);
+    std::ranges::nth_element(squared, kth);
+    return std::sqrt(*kth);
   }
 
   static void normalize_rows(Matrix& rows) {
@@ -102,8 +125,10 @@ class Knn final : public Detector {
   };
 
   Options options_;
-  Matrix bank_;                // [n, D]
-  std::vector<Block> blocks_;  // derived
+  Matrix bank_;  // [n, D]
+  // derived
+  std::vector<Block> blocks_;
+  float largest_norm_ = 0;  // of the rows of the bank
 };
 
 }  // namespace ood

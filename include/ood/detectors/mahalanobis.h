@@ -41,7 +41,7 @@ class Mahalanobis final : public Detector {
   double condition_number() const { return distance_.condition_number; }
 
   void visit(FieldVisitor& v) override {
-    v.option("ridge", options_.ridge, Range::at_least(0),
+    v.option("ridge", options_.ridge, Range{.min = 0, .max = 1e6},
              "added to S, relative to its mean eigenvalue");
     distance_.visit(v, "");
   }

@@ -15,7 +15,8 @@ namespace ood {
 /// cost   score O(m C)
 /// source Hendrycks & Gimpel, ICLR 2017, arXiv:1610.02136. There the score is p_max itself: the
 ///        same order, but in float32 p_max is exactly 1 from a margin of 17 on, and such samples
-///        tie. log p_max = -log1p(sum of the other exp(f_c - f_max)) keeps them apart.
+///        tie. log p_max = -log1p(sum of the other exp(f_c - f_max)) keeps them apart, up to
+///        a margin of about 103, where it underflows in its turn.
 class Msp final : public Detector {
  public:
   static constexpr std::string_view kName = "msp";

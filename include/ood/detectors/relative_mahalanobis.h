@@ -45,7 +45,7 @@ class RelativeMahalanobis final : public Detector {
   double background_condition_number() const { return background_.condition_number; }
 
   void visit(FieldVisitor& v) override {
-    v.option("ridge", options_.ridge, Range::at_least(0),
+    v.option("ridge", options_.ridge, Range{.min = 0, .max = 1e6},
              "added to both covariances, relative to their mean eigenvalues");
     classes_.visit(v, "");
     background_.visit(v, "background_");

@@ -47,6 +47,31 @@ void RowMaxAffine(const float* dots, size_t stride, size_t rows, size_t cols, fl
   }
 }
 
+void RowArgmaxAffine(const float* dots, size_t stride, size_t rows, size_t cols, float scale,
+                     const float* offset, Index* out) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const V32 factor = hn::Set(d, scale);
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = dots + i * stride;
+    const auto [largest, poison] = affine_max(row, offset, cols, scale);
+    out[i] = 0;
+    if (poison != 0.0f) continue;  // NaN != 0
+    const V32 max = hn::Set(d, largest);
+    for (size_t j = 0; j < cols; j += lanes) {
+      const bool whole = j + lanes <= cols;
+      const V32 dot = whole ? hn::LoadU(d, row + j) : load_tail(d, row + j, cols - j, row[0]);
+      const V32 add =
+          whole ? hn::LoadU(d, offset + j) : load_tail(d, offset + j, cols - j, kNothing);
+      // the same two roundings as in affine_max, so that one entry is equal
+      const auto found = hn::FindFirstTrue(d, hn::Eq(hn::Add(hn::Mul(factor, dot), add), max));
+      if (found < 0) continue;
+      out[i] = static_cast<Index>(j) + found;
+      break;
+    }
+  }
+}
+
 void RowLogSumExpAffine(const float* dots, size_t stride, size_t rows, size_t cols,
                         const float* scale, const float* offset, float* out) {
   const F32 d;
@@ -123,6 +148,7 @@ HWY_AFTER_NAMESPACE();
 namespace ood::kernels {
 
 HWY_EXPORT(RowMaxAffine);
+HWY_EXPORT(RowArgmaxAffine);
 HWY_EXPORT(RowLogSumExpAffine);
 HWY_EXPORT(ColumnLogSumExp);
 
@@ -132,6 +158,15 @@ void row_max_affine(const MatrixView& dots, float scale, std::span<const float> 
   const Rows r = rows_of("row_max_affine", dots, out.size());
   require_size("row_max_affine", "offset", offset.size(), dots.cols());
   HWY_DYNAMIC_DISPATCH(RowMaxAffine)
+  (r.data, r.stride, r.rows, r.cols, scale, offset.data(), out.data());
+}
+
+void row_argmax_affine(const MatrixView& dots, float scale, std::span<const float> offset,
+                       std::span<Index> out) {
+  ensure_simd_target();
+  const Rows r = rows_of("row_argmax_affine", dots, out.size());
+  require_size("row_argmax_affine", "offset", offset.size(), dots.cols());
+  HWY_DYNAMIC_DISPATCH(RowArgmaxAffine)
   (r.data, r.stride, r.rows, r.cols, scale, offset.data(), out.data());
 }
 

@@ -62,24 +62,35 @@ namespace {
 constexpr size_t kFoundAtOnce = 256;
 }
 
-NearestRows::NearestRows(Index queries, Index k)
+NearestRows::NearestRows(Index queries, Index k, std::span<const float> slack)
     : k_(k),
+      slack_(slack.begin(), slack.end()),
       candidates_(static_cast<size_t>(queries)),
       thresholds_(static_cast<size_t>(queries), -std::numeric_limits<float>::infinity()),
       invalid_(static_cast<size_t>(queries), 0) {
   if (k < 1) throw_invalid("NearestRows: k has {}, expected 1 or more", k);
+  if (!slack.empty()) require_size("NearestRows", "slack", slack.size(), queries);
 }
 
-void NearestRows::shrink(std::vector<Candidate>& candidates, float& threshold) const {
+void NearestRows::shrink(std::vector<Candidate>& candidates, float& threshold, float slack) const {
   // Equal keys: the lower row is nearer. Rows come in ascending order, so what comes later must be
-  // strictly above the k-th key to count.
+  // strictly above the threshold to count.
   const auto nearer = [](const Candidate& a, const Candidate& b) {
     return a.key != b.key ? a.key > b.key : a.row < b.row;
   };
-  const auto kth = candidates.begin() + (k_ - 1);
-  std::ranges::nth_element(candidates, kth, nearer);
-  threshold = kth->key;
-  candidates.resize(static_cast<size_t>(k_));
+  const auto cut = [&](Index kept) {
+    const auto last = candidates.begin() + (kept - 1);
+    std::ranges::nth_element(candidates, last, nearer);
+    threshold = last->key;
+  };
+  cut(k_);
+  if (slack > 0) {
+    threshold -= slack;
+    std::erase_if(candidates, [&](const Candidate& c) { return c.key < threshold; });
+    if (std::ssize(candidates) <= k_ + kMostCandidates) return;
+    cut(k_ + kMostCandidates);
+  }
+  candidates.resize(static_cast<size_t>(slack > 0 ? k_ + kMostCandidates : k_));
 }
 
 void NearestRows::update(const MatrixView& dots, std::span<const float> half_norms,
@@ -89,19 +100,23 @@ void NearestRows::update(const MatrixView& dots, std::span<const float> half_nor
   require_size("NearestRows.update", "queries", static_cast<size_t>(dots.rows()),
                static_cast<Index>(candidates_.size()));
   const auto n = static_cast<size_t>(dots.cols());
-  const auto limit = static_cast<size_t>(k_) + std::max(static_cast<size_t>(k_), kFoundAtOnce);
   std::uint32_t places[kFoundAtOnce];
   float keys[kFoundAtOnce];
   for (size_t i = 0; i < candidates_.size(); ++i) {
     auto& candidates = candidates_[i];
     float poison = 0;
+    // room to collect before the next cut, on top of what the last one kept
+    const auto room = std::max(static_cast<size_t>(k_), kFoundAtOnce);
+    size_t limit = std::max(static_cast<size_t>(k_), candidates.size()) + room;
     for (size_t begin = 0; begin < n;) {
       const size_t found = HWY_DYNAMIC_DISPATCH(FindAbove)(
           dots.row_data(static_cast<Index>(i)), half_norms.data(), n, thresholds_[i], kFoundAtOnce,
           begin, poison, places, keys);
       for (size_t f = 0; f < found; ++f)
         candidates.push_back({keys[f], first_row + static_cast<Index>(places[f])});
-      if (candidates.size() >= limit) shrink(candidates, thresholds_[i]);
+      if (candidates.size() < limit) continue;
+      shrink(candidates, thresholds_[i], slack_of(i));
+      limit = candidates.size() + room;
     }
     if (poison != 0.0f) invalid_[i] = 1;  // NaN != 0
   }
@@ -111,15 +126,30 @@ std::vector<Index> NearestRows::kth() const {
   std::vector<Index> rows(candidates_.size(), -1);
   for (size_t i = 0; i < rows.size(); ++i) {
     if (invalid_[i]) continue;
-    if (std::ssize(candidates_[i]) < k_)
-      throw_invalid("NearestRows.kth: {} rows seen, expected {} or more", candidates_[i].size(),
-                    k_);
+    require_seen(candidates_[i].size());
     auto candidates = candidates_[i];
     float threshold = 0;
-    shrink(candidates, threshold);
+    shrink(candidates, threshold, 0);
     rows[i] = candidates[static_cast<size_t>(k_ - 1)].row;
   }
   return rows;
+}
+
+std::vector<Index> NearestRows::candidates(Index query) const {
+  const auto i = static_cast<size_t>(query);
+  std::vector<Index> rows;
+  if (invalid_[i]) return rows;
+  require_seen(candidates_[i].size());
+  auto candidates = candidates_[i];
+  float threshold = 0;
+  shrink(candidates, threshold, slack_of(i));
+  for (const Candidate& candidate : candidates) rows.push_back(candidate.row);
+  return rows;
+}
+
+void NearestRows::require_seen(size_t rows) const {
+  if (static_cast<Index>(rows) < k_)
+    throw_invalid("NearestRows.kth: {} rows seen, expected {} or more", rows, k_);
 }
 
 }  // namespace ood::kernels
