@@ -107,7 +107,7 @@ def export_features(
                         group.attrs["kind"] = kind
                     _export_split(group, loader, has_labels, model, tap, device)
             # a head in float16 would move every logit that is computed from it
-            _write_head(file, layer, np.float64 if dtype == "float64" else np.float32)
+            _write_head(file, layer, torch.float64 if dtype == "float64" else torch.float32)
             file.attrs["model"] = model_name or type(model).__name__
             file.attrs["id_dataset"] = id_dataset or "unknown"
             file.attrs["num_classes"] = layer.out_features

@@ -24,9 +24,9 @@ struct EvaluateOptions {
 };
 
 /// Fits each detector on /train, scores /id_test and every /ood set (each file pass serves all
-/// detectors), and computes the metrics. Detectors are left fitted. Listed in Report::left_out, with
-/// the reason, is one that the contents of the file do not allow, that is not defined for its data
-/// (std::domain_error in fit), or whose scores are not numbers (rows too large for float32).
+/// detectors), and computes the metrics. Detectors are left fitted. Listed in Report::left_out,
+/// with the reason, is one that the contents of the file do not allow, that is not defined for its
+/// data (std::domain_error in fit), or whose scores are not numbers (rows too large for float32).
 ///
 /// errors std::invalid_argument: no /id_test, no /ood set, bad values in the file.
 Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector>> detectors,

@@ -122,7 +122,8 @@ void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
                         std::span<const float> shift, std::span<double> max, std::span<double> sum);
 
 /// The k nearest bank rows of each query, found block by block, in ascending order of the rows.
-/// Ties go to the lower row, so the result does not depend on how the bank is cut.
+/// Ties go to the lower row, so the result does not depend on how the bank is cut. Exact on the
+/// keys, dots - half_norms rounded to float32.
 class NearestRows {
  public:
   /// slack, one for each query or none: how much below the k-th key a row may be and still be kept
@@ -135,8 +136,8 @@ class NearestRows {
   /// The bank row that is the k-th nearest of each query. Needs at least k rows seen; -1 for a
   /// query whose products are not numbers.
   std::vector<Index> kth() const;
-  /// The k nearest bank rows of one query and those within its slack, in no order. Empty for a query
-  /// whose products are not numbers.
+  /// The k nearest bank rows of one query and those within its slack, in no order. Empty for a
+  /// query whose products are not numbers.
   std::vector<Index> candidates(Index query) const;
 
  private:
@@ -157,10 +158,12 @@ class NearestRows {
 // --- Second moments ----------------------------------------------------------------------------
 
 /// Adds sum_i (x_i - c_i)(x_i - c_i)^T to the lower triangle of scatter [d, d], where c_i is row
-/// centers_row[i] of centers [m, d]; differences, products and sums in float64.
+/// centers_row[i] of centers [m, d]; differences, products and sums in float64. What is above
+/// the diagonal has no meaning then. With v = 2^-53: |error_jk| <= (n + 4) v sum_i |x_ij - c_ij|
+/// |x_ik - c_ik|.
 void add_centered_scatter(const MatrixView& x, const MatrixD& centers,
                           std::span<const Index> centers_row, MatrixD& scatter);
-/// Adds sum_i y_i y_i^T to the lower triangle of scatter [d, d], y [n, d].
+/// Adds sum_i y_i y_i^T to the lower triangle of scatter [d, d], y [n, d]; as above with c = 0.
 void add_scatter(const MatrixD& y, MatrixD& scatter);
 
 }  // namespace ood::kernels

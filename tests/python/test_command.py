@@ -154,7 +154,7 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
     (["eval"], "file is required"),
     (["eval", "FILE", "--format", "xml"], "xml"),
     (["eval", "FILE", "--threads", "-1"], "-1"),
-    (["eval", "FILE", "--threads", "5000"], "[0 - 1024]"),
+    (["eval", "FILE", "--threads", "5000"], "Value 5000 not in range 0 to 1024"),
     (["eval", "FILE", "-d", "knnn"], "unknown detector knnn, expected one of msp, max_logit"),
     (["eval", "FILE", "-d", "knn,knn"], "--detectors has knn twice, expected each once"),
     (["eval", "FILE", "-p", "knn"], "-p has knn, expected <detector>.<option>=<value>"),

@@ -379,3 +379,11 @@ def test_command_reads_the_file(exported: Path) -> None:
     )
     assert evaluate.returncode == 0, evaluate.stderr
     assert report_rows(json.loads(evaluate.stdout))
+
+
+def test_head_stays_precise(tmp_path: Path) -> None:
+    loader = [(make_images(20, 0), list(range(5)) * 4)]
+    exporter.export_features(make_model(), tmp_path / "f.h5", train=loader, dtype="float16")
+    written = arrays(tmp_path / "f.h5")
+    assert written["train/features"].dtype == np.float16
+    assert written["head/weight"].dtype == np.float32

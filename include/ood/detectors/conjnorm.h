@@ -29,16 +29,15 @@ namespace ood {
 /// fit    one pass for the means; another for Phi unless partition = none
 /// score  features [m, D] -> out [m]; unit: nats
 /// cost   fit and score O(n D C) (per_class: fit O(n D)); memory C D floats
-/// error  products and norms are float32: |error| of S is about 1e-6 |z|_q (|z|_q + |mu|_q) / t, and the
-///        same of log Phi; where rows of a class differ by less, their order is lost
-/// errors std::domain_error: a class without rows
-/// source Peng et al., ICLR 2024, arXiv:2402.17888: psi = |.|_p^2 / 2 and its conjugate phi =
-///        |.|_q^2 / 2. The sums for Phi are those of the authors' CIFAR (pooled) and ImageNet
-///        (per_class) scripts, over each training row once, where the scripts draw a bootstrap
-///        sample. The scripts divide |mu_i|^(q-1) by a norm over the classes instead of over the
-///        features: here it is the formula of the paper. All is in the log domain, where the
-///        scripts add 1e-15 inside the logarithm and far samples tie; |mu|_q^2 is kept, which they
-///        drop.
+/// error  products and norms are float32: |error| of S is about 1e-6 |z|_q (|z|_q + |mu|_q) / t,
+/// and        the same of log Phi; where rows of a class differ by less, their order is lost errors
+/// std::domain_error: a class without rows source Peng et al., ICLR 2024, arXiv:2402.17888: psi =
+/// |.|_p^2 / 2 and its conjugate phi =        |.|_q^2 / 2. The sums for Phi are those of the
+/// authors' CIFAR (pooled) and ImageNet        (per_class) scripts, over each training row once,
+/// where the scripts draw a bootstrap        sample. The scripts divide |mu_i|^(q-1) by a norm over
+/// the classes instead of over the        features: here it is the formula of the paper. All is in
+/// the log domain, where the        scripts add 1e-15 inside the logarithm and far samples tie;
+/// |mu|_q^2 is kept, which they        drop.
 class ConjNorm final : public Detector {
  public:
   enum class Partition { pooled, per_class, none };

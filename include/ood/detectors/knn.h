@@ -27,8 +27,8 @@ namespace ood {
 /// source Sun et al., ICML 2022, arXiv:2204.06507, algorithm 1. The plain distance, where OpenOOD
 ///        returns the squared one (the same order). Exact: <z', b> - |b|^2 / 2 in float32 chooses
 ///        the k rows and all within its rounding error of them (up to 4,096 more), whose distances
-///        are then taken by differences. A row of zeros stays zero. A training row that is scored is
-///        its own first neighbour. Finite rows whose products overflow float32 score NaN.
+///        are then taken by differences. A row of zeros stays zero. A training row that is scored
+///        is its own first neighbour. Finite rows whose products overflow float32 score NaN.
 class Knn final : public Detector {
  public:
   struct Options {
@@ -50,8 +50,6 @@ class Knn final : public Detector {
 
  private:
   static constexpr Index kBankRows = 1024;  // rows in one product with a tile
-  // Products and half norms of float32 rows are off by less than this, relative to |b| (|z| + |b|)
-  static constexpr float kSlack = 4e-6f;
 
   void fit_state(BatchSource& source, const Exec& exec) override {
     const SourceInfo& info = source.info();
@@ -86,9 +84,11 @@ class Knn final : public Detector {
     if (options_.normalize) normalize_rows(z);
     thread_local std::vector<float> slack;
     slack.resize(out.size());
+    // u = 2^-24: float32 sums of D products are off by less than 8 sqrt(D) u |z| |b|, almost surely
+    const float error = 8 * std::sqrt(static_cast<float>(z.cols())) * 0x1p-24f;
     for (Index i = 0; i < z.rows(); ++i)
       slack[static_cast<std::size_t>(i)] =
-          kSlack * largest_norm_ * (z.row(i).norm() + largest_norm_);
+          error * largest_norm_ * (z.row(i).norm() + largest_norm_);
     kernels::NearestRows nearest(z.rows(), options_.k, slack);
     for (const Block& block : blocks_) {
       kernels::matmul_nt(z, block.rows, dots);
