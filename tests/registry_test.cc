@@ -207,12 +207,15 @@ TEST_CASE("bytes: state whose shapes disagree is an error") {
       if (name == which) v.conservativeResize(v.size() + 1);
     }
   };
-  for (const auto& [name, field] : {std::pair{"conjnorm", "log_partition"},
-                                    {"conjnorm", "gradients"},
-                                    {"mahalanobis", "center"},
-                                    {"relative_mahalanobis", "background_transform"}}) {
+  const std::vector<std::pair<const char*, std::string>> cases = {
+      {"conjnorm", "log_partition"},
+      {"conjnorm", "gradients"},
+      {"mahalanobis", "center"},
+      {"relative_mahalanobis", "background_transform"}};
+  for (const auto& item : cases) {
+    const std::string& field = item.second;
     CAPTURE(field);
-    const auto detector = make_detector(name);
+    const auto detector = make_detector(item.first);
     detector->fit(source);
     Grow grow;
     grow.which = field;
