@@ -166,6 +166,10 @@ void DatasetWriter::Impl::write(const std::function<void()>& action) {
 }
 
 void DatasetWriter::Impl::require_sizes(const std::string& at, const std::vector<Field>& fields) {
+  // kept only if all fields fit: a refused batch leaves no trace
+  auto new_dim = dim, new_classes = classes;
+  auto new_layers = layers;
+  auto new_copies = copies;
   for (const Field& field : fields) {
     if (field.name == "labels") continue;
     const std::string field_path = at + "/" + field.name;
@@ -177,12 +181,16 @@ void DatasetWriter::Impl::require_sizes(const std::string& at, const std::vector
     if (values < 1 || values > kMaxRowValues)
       throw_invalid("{}: {} has {} values in a row, expected 1 to {}", name, field_path, values,
                     kMaxRowValues);
-    SharedSize& width = is_layer                           ? layers[field.name]
-                        : field.name.ends_with("features") ? dim
-                                                           : classes;
+    SharedSize& width = is_layer                           ? new_layers[field.name]
+                        : field.name.ends_with("features") ? new_dim
+                                                           : new_classes;
     width.require(field.width(), name, field_path, "columns");
-    if (field.shape.size() == 3) copies[at].require(field.copies(), name, field_path, "copies");
+    if (field.shape.size() == 3) new_copies[at].require(field.copies(), name, field_path, "copies");
   }
+  dim = new_dim;
+  classes = new_classes;
+  layers = std::move(new_layers);
+  copies = std::move(new_copies);
 }
 
 void DatasetWriter::Impl::require_labels(const std::string& at, const Batch& batch) const {

@@ -338,3 +338,26 @@ TEST_CASE("dataset writer errors: nothing is left of a file that cannot be writt
         "runtime_error: out.h5: cannot be written: Is a directory");
   CHECK(files_in(folder) == 1);
 }
+
+TEST_CASE("writer: what is refused leaves no trace, not even a width") {
+  const auto path = std::filesystem::temp_directory_path() / "ood_writer_refused.h5";
+  {
+    DatasetWriter writer(path, {});
+    CHECK_THROWS_AS(writer.write_head({Matrix::Ones(10, 4), Vector::Zero(9)}),
+                    std::invalid_argument);
+    const Matrix wide = Matrix::Ones(3, 7), narrow = Matrix::Ones(3, 4),
+                 logits = Matrix::Ones(3, 9);
+    Batch refused;
+    refused.features = wide;
+    refused.layers["a/b"] = wide;  // a slash in a name
+    CHECK_THROWS_AS(writer.append("train", refused), std::invalid_argument);
+    writer.write_head({Matrix::Ones(9, 4), Vector::Zero(9)});
+    Batch batch;
+    batch.features = narrow;
+    batch.logits = logits;
+    writer.append("train", batch);
+    writer.close();
+  }
+  CHECK(Dataset(path).info().dim == 4);
+  std::filesystem::remove(path);
+}

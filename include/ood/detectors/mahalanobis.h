@@ -16,7 +16,8 @@ namespace ood {
 /// needs  features [n, D] and labels [n] in [0, C) in fit, features in score; a row of each class
 /// fit    one pass: class moments in float64; then an eigendecomposition of S
 /// score  features [m, D] -> out [m]; unit: squared standard deviations, negated
-/// cost   fit O(n D^2 + D^3), score O(m D (D + C)); memory D^2 + C D floats, whatever n is
+/// cost   fit O(n D^2 + D^3), score O(m D (D + C));
+///        state D^2 + C D floats, whatever n is; in fit 2 D^2 doubles more for each thread
 /// errors std::domain_error: a class without rows, features that do not vary within the classes
 /// source Lee et al., NeurIPS 2018, arXiv:1807.03888, eq. 2; last layer only, no input
 ///        perturbation. No ridge unless asked for (others add 1e-6 I, which moves AUROC by points

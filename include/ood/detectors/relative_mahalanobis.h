@@ -18,7 +18,8 @@ namespace ood {
 /// fit    one pass: class moments in float64 (S_0 = S + between-class scatter); then two
 ///        eigendecompositions
 /// score  features [m, D] -> out [m]; unit: squared standard deviations
-/// cost   fit O(n D^2 + D^3), score O(m D (2 D + C)); memory 2 D^2 + C D floats, whatever n is
+/// cost   fit O(n D^2 + D^3), score O(m D (2 D + C));
+///        state 2 D^2 + C D floats, whatever n is; in fit 2 D^2 doubles more for each thread
 /// errors std::domain_error: a class without rows, features that do not vary within the classes
 /// source Ren et al., arXiv:2106.09022. Both covariances are divided by n, as there (pytorch-ood
 ///        0.2 left the background one undivided, detectors subtracts square roots); ridge and
