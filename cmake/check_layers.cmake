@@ -20,9 +20,10 @@ endmacro()
 # header has a layer; other files of src/ may have none.
 set(layers
   "matrix"
-  "batch|exec|fields|serialize"
+  "batch|exec|fields|random|serialize"
   "kernels|kernels/.*|nearest_mean|stream|reduce"
   "accumulators/.*"
+  "importance"
   "detector"
   "detectors/.*"
   "detectors"
