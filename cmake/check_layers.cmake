@@ -28,6 +28,7 @@ set(layers
   "detectors/.*"
   "detectors"
   "registry|metrics|dataset[a-z_]*|hdf5_[a-z_]+"
+  "search"
   "report"
   "evaluate")
 
