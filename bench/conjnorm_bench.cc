@@ -5,11 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <ctime>
 #include <map>
 #include <memory>
 
 #include "coprocess.h"
+#include "interleaved.h"
 #include "ood/detectors/conjnorm.h"
 #include "ood/kernels.h"
 #include "random_rows.h"
@@ -22,13 +22,6 @@ namespace {
 constexpr Index kFitRows = 5000, kScoreRows = 10000;
 constexpr double kP = 2.5, kTemperature = 0.08;
 constexpr double kTolerance = 1e-3;  // of a float32 score against float64, relative
-
-/// Clusters behind a ReLU, as penultimate features are: not negative, about half of them 0.
-Matrix class_rows(const Matrix& means, Index rows, std::uint32_t seed) {
-  Matrix x = normal_rows(rows, means.cols(), seed, 0.5f);
-  for (Index i = 0; i < rows; ++i) x.row(i) += means.row(i % means.rows());
-  return x.cwiseMax(0);
-}
 
 struct Problem {
   Problem(Index dim, Index classes) {
@@ -124,21 +117,6 @@ void count(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * n * dim * Index{sizeof(float)});
   state.counters["flops"] = benchmark::Counter(2.0 * static_cast<double>(n * dim * classes),
                                                benchmark::Counter::kIsIterationInvariantRate);
-}
-
-/// The processor time of this process, all threads together.
-template <class Work>
-double seconds(const Work& work) {
-  const std::clock_t start = std::clock();
-  work();
-  benchmark::ClobberMemory();
-  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
-}
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::ranges::nth_element(values, middle);
-  return *middle;
 }
 
 void conjnorm_score(benchmark::State& state) {

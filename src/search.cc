@@ -167,7 +167,10 @@ class Trials {
       }
     }
     if (!density)
-      for (SearchPoint& point : points) summarise(point);
+      for (SearchPoint& point : points) {
+        for (const auto& part : point.parts) point.value += part.second;
+        point.value /= static_cast<double>(point.parts.size());
+      }
     return points;
   }
 
@@ -231,31 +234,26 @@ class Trials {
 
     const Needs needs = detector_.needs();
     if (needs.fit.with(needs.score).without({.features = true, .labels = true}).any()) return;
-    // a random half of the classes, then the other one
+    // fit on a random half of the classes, leave the other one out
     std::vector<Index> order(static_cast<std::size_t>(info.classes));
     std::iota(order.begin(), order.end(), 0);
     std::ranges::sort(order, {}, [&](Index c) {
       return std::pair(uniform(spec_.seed, kClassStream, static_cast<std::uint64_t>(c)), c);
     });
-    Index left_out = 0;
-    for (const std::size_t half : {0, 1}) {
-      std::vector<char> inside(order.size(), 0), outside(order.size(), 1);
-      for (std::size_t i = half; i < order.size(); i += 2) {
-        inside[static_cast<std::size_t>(order[i])] = 1;
-        outside[static_cast<std::size_t>(order[i])] = 0;
-      }
-      Problem problem{.train = nullptr};
-      problem.owned = source_of_classes(train, inside);
-      problem.train = problem.owned.get();
-      problem.id = problems_.front().id.of_classes(inside);
-      Rows outliers = problems_.front().id.of_classes(outside);
-      if (problem.id.count() == 0 || outliers.count() == 0) continue;
-      left_out += outliers.count();
-      problem.outliers.emplace_back("classes_left_out", std::move(outliers));
-      problems_.push_back(std::move(problem));
-    }
-    if (left_out > 0)
-      outliers_.push_back({fmt::format("classes left out of {}", info.name), left_out});
+    std::vector<char> inside(order.size(), 0), outside(order.size(), 0);
+    for (std::size_t i = 0; i < order.size(); ++i)
+      (i % 2 == 0 ? inside : outside)[static_cast<std::size_t>(order[i])] = 1;
+    Problem problem{.train = nullptr};
+    problem.id = main.id.of_classes(inside);
+    Rows outliers = main.id.of_classes(outside);
+    if (problem.id.count() == 0 || outliers.count() == 0)
+      throw std::domain_error(fmt::format(
+          "{} has no held-out rows of one half of the classes, expected 1 or more", info.name));
+    outliers_.push_back({fmt::format("classes left out of {}", info.name), outliers.count()});
+    problem.outliers.emplace_back("classes_left_out", std::move(outliers));
+    problem.owned = source_of_classes(train, inside);
+    problem.train = problem.owned.get();
+    problems_.push_back(std::move(problem));
   }
 
   std::unique_ptr<BatchSource> source_of_classes(BatchSource& train,
@@ -274,27 +272,6 @@ class Trials {
     const std::span<const double> a(id.data(), static_cast<std::size_t>(id.size())),
         b(outliers.data(), static_cast<std::size_t>(outliers.size()));
     return spec_.criterion == Criterion::ood_val_fpr95 ? fpr_at_tpr(a, b) : auroc(a, b);
-  }
-
-  /// value = the mean of the parts, those of one name being one part.
-  static void summarise(SearchPoint& point) {
-    std::vector<std::pair<std::string, double>> parts;
-    for (const auto& [name, value] : point.parts) {
-      if (std::ranges::find(parts, name, [](const auto& part) { return part.first; }) !=
-          parts.end())
-        continue;
-      double sum = 0;
-      Index count = 0;
-      for (const auto& other : point.parts)
-        if (other.first == name) {
-          sum += other.second;
-          ++count;
-        }
-      parts.emplace_back(name, sum / static_cast<double>(count));
-    }
-    point.parts = std::move(parts);
-    for (const auto& part : point.parts) point.value += part.second;
-    point.value /= static_cast<double>(point.parts.size());
   }
 
   const Detector& detector_;

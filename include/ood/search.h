@@ -42,15 +42,15 @@ struct SearchInterval {
 /// How to search. In-distribution rows that settings are compared on are rows of id_val, or, where
 /// there is none and for pseudo_ood, training rows that are held out of the fit (never the first row
 /// of a class). pseudo_ood makes outliers from held-out rows in two ways, and takes the mean of the
-/// two: `mixed`, the means of two rows of different classes; and `classes_left_out`, rows of one half
-/// of the classes, where the detector is fitted on the other half, and the reverse. The latter only
-/// for detectors that read nothing but features and labels: logits know all classes.
+/// two: `mixed`, the means of two rows of different classes; and `classes_left_out`, rows of a random
+/// half of the classes, against those of the other half, which the detector is fitted on. The latter
+/// only for detectors that read nothing but features and labels: logits know all classes.
 struct SearchSpec {
   std::vector<SearchAxis> grid{};            ///< every combination of values
   std::optional<SearchInterval> interval{};  ///< instead of a grid
   Criterion criterion = Criterion::id_likelihood;
   double held_out = 0.1;   ///< largest share of the training rows that is held out, in (0, 0.5]
-  Index rows = 2048;       ///< largest number of rows of each set that settings are compared on
+  Index rows = 1024;       ///< largest number of rows of each set that settings are compared on
   std::uint64_t seed = 0;  ///< of the choice of rows and classes
 };
 

@@ -17,7 +17,7 @@ namespace {
 constexpr std::uint32_t kRowStream = 0x200;
 
 /// Rows and samples that Phi is estimated from while settings are compared.
-constexpr Index kGroupRows = 2048, kGroupRowsOfClass = 32, kGroupSamples = 256;
+constexpr Index kGroupRows = 1024, kGroupRowsOfClass = 32, kGroupSamples = 128;
 
 /// A share of warnings: below it the estimate rests on a handful of samples.
 constexpr double kLeastEffective = 0.01;
@@ -260,6 +260,8 @@ class ConjNorm::Group {
     for (ConjNorm& model : models_) {
       const MatrixD means = model.set_means(totals);
       model.options_.samples = std::min(model.options_.samples, kGroupSamples);
+      if (model.options_.proposal == Proposal::automatic)  // which it would take nearly always
+        model.options_.proposal = Proposal::matched;
       model.options_.share = std::min(model.options_.share, enough_rows(totals.counts()));
       if (!model.sums_rows()) model.set_closed_partition(means, exec);
       models.push_back(&model);

@@ -98,7 +98,8 @@ class ConjNorm final : public Detector {
   Diagnostics diagnostics() const override;
   /// Settings that differ in p, temperature and gradient alone are fitted and scored together, with
   /// one logarithm for each element and one product. Phi is estimated from fewer rows (pooled:
-  /// about 2,048; per_class: about 32 of each class) or samples (256). The log-likelihood of a row x
+  /// about 1,024; per_class: about 32 of each class) or samples (128, of `matched` where the
+  /// proposal is `auto`). The log-likelihood of a row x
   /// is S(x) with partition = importance, plus D log(|x|_2 / |x|_p): the density at the unit l_p
   /// norm, as a density of the norm and of the direction x / |x|_2, which is the same measure for
   /// every p.
