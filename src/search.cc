@@ -302,6 +302,17 @@ std::vector<OptionMap> combinations(const std::vector<SearchAxis>& grid) {
   return settings;
 }
 
+/// The values of a setting as the detector reads them: of the option's own type. Throws if it is
+/// refused.
+OptionMap as_set(const Detector& detector, OptionMap setting) {
+  const auto trial = detector.clone();
+  trial->set_options(setting);
+  for (const OptionInfo& option : trial->options())
+    if (const auto searched = setting.find(option.name); searched != setting.end())
+      searched->second = option.value;
+  return setting;
+}
+
 using Progress = std::function<void(std::string_view step, double done)>;
 
 std::vector<SearchPoint> try_grid(const Trials& trials, const std::vector<OptionMap>& settings,
@@ -373,8 +384,8 @@ void check(const SearchSpec& spec) {
 SearchResult search(const Detector& detector, const SearchSpec& spec, const SearchData& data,
                     const Exec& exec, const Progress& progress) {
   check(spec);
-  const auto settings = combinations(spec.grid);
-  for (const OptionMap& setting : settings) detector.clone()->set_options(setting);  // or throws
+  auto settings = combinations(spec.grid);
+  for (OptionMap& setting : settings) setting = as_set(detector, setting);
   const Trials trials(detector, spec, data, exec);
   SearchResult result{.detector = std::string(detector.name()),
                       .criterion = spec.criterion,
