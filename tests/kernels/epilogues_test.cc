@@ -192,6 +192,18 @@ TEST_CASE("affine rows: terms that are not there") {
   }
 }
 
+TEST_CASE(
+    "row_log_sum_exp_affine: exponents whose rounding is larger than any logarithm of a sum") {
+  for (const Index cols : {1, 3, 16, 19, 100}) {
+    const Matrix dots = normal_rows(40, cols, 21);
+    const std::vector<float> scale(40, 0.7e18f), offset(static_cast<std::size_t>(cols), 0.3e18f);
+    std::vector<float> out(40), max(40);
+    kernels::row_log_sum_exp_affine(dots, scale, offset, out);
+    kernels::row_max_affine(dots, scale[0], offset, max);
+    CHECK(out == max);
+  }
+}
+
 TEST_CASE("column_log_sum_exp: error, however rows are cut into tiles") {
   for (const Index cols : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 100, 342})
     for (const float size : {0.1f, 1.0f, 30.0f, 1e4f}) {
@@ -296,6 +308,23 @@ TEST_CASE(
       CHECK(place[1] == j);
       CHECK(place[2] == 0);
       CHECK(place[3] == (j == 0 && n > 1 ? 1 : 0));
+    }
+  }
+}
+
+TEST_CASE("row_argmax_affine: the place of the maximum where products and sums are rounded") {
+  for (const Index n : {3, 16, 33, 100}) {
+    const Matrix dots = normal_rows(200, n, 22), offsets = normal_rows(1, n, 23);
+    const std::vector<float> offset(offsets.data(), offsets.data() + n);
+    std::vector<Index> place(200);
+    kernels::row_argmax_affine(dots, 0.7f, offset, place);
+    for (Index i = 0; i < 200; ++i) {
+      // in float64 no other entry is larger by more than the rounding of one
+      const auto value = [&](Index j) {
+        return static_cast<double>(0.7f) * dots(i, j) + offset[static_cast<std::size_t>(j)];
+      };
+      for (Index j = 0; j < n; ++j)
+        CHECK(value(j) <= value(place[static_cast<std::size_t>(i)]) + 1e-5);
     }
   }
 }

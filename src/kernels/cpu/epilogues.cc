@@ -16,6 +16,10 @@ namespace HWY_NAMESPACE {
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
+/// scale dot + offset. One instruction where the target has it: of a product and a sum the compiler
+/// may or may not make one, and then not the same bits in two places.
+HWY_INLINE V32 affine(V32 scale, V32 dot, V32 offset) { return hn::MulAdd(scale, dot, offset); }
+
 struct AffineMax {
   float max;
   float poison;  // of the products alone: an offset may be -infinity
@@ -28,9 +32,8 @@ HWY_INLINE AffineMax affine_max(const float* dots, const float* offset, size_t n
   const V32 factor = hn::Set(d, scale);
   V32 largest = hn::Set(d, kNothing), poison = hn::Zero(d);
   const auto step = [&](V32 dot, V32 add) HWY_ATTR {
-    const V32 value = hn::Mul(factor, dot);
-    poison = add_poison(poison, value);
-    largest = hn::Max(largest, hn::Add(value, add));
+    poison = add_poison(poison, hn::Mul(factor, dot));
+    largest = hn::Max(largest, affine(factor, dot, add));
   };
   size_t j = 0;
   for (; j + lanes <= n; j += lanes) step(hn::LoadU(d, dots + j), hn::LoadU(d, offset + j));
@@ -63,8 +66,8 @@ void RowArgmaxAffine(const float* dots, size_t stride, size_t rows, size_t cols,
       const V32 dot = whole ? hn::LoadU(d, row + j) : load_tail(d, row + j, cols - j, row[0]);
       const V32 add =
           whole ? hn::LoadU(d, offset + j) : load_tail(d, offset + j, cols - j, kNothing);
-      // the same two roundings as in affine_max, so that one entry is equal
-      const auto found = hn::FindFirstTrue(d, hn::Eq(hn::Add(hn::Mul(factor, dot), add), max));
+      // the same bits as in affine_max, so that one entry is equal
+      const auto found = hn::FindFirstTrue(d, hn::Eq(affine(factor, dot, add), max));
       if (found < 0) continue;
       out[i] = static_cast<Index>(j) + found;
       break;
@@ -86,9 +89,8 @@ void RowLogSumExpAffine(const float* dots, size_t stride, size_t rows, size_t co
     const V32 factor = hn::Set(d, scale[i]), max = hn::Set(d, largest);
     V32 sum = hn::Zero(d);
     const auto step = [&](V32 dot, V32 add) HWY_ATTR {
-      // the same two roundings as in affine_max, so that no exponent is above 0
-      const V32 value = hn::Add(hn::Mul(factor, dot), add);
-      sum = hn::Add(sum, hn::Exp(d, hn::Sub(value, max)));
+      // the same bits as in affine_max, so that the largest exponent is 0
+      sum = hn::Add(sum, hn::Exp(d, hn::Sub(affine(factor, dot, add), max)));
     };
     size_t j = 0;
     for (; j + lanes <= cols; j += lanes) step(hn::LoadU(d, row + j), hn::LoadU(d, offset + j));
