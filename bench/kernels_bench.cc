@@ -260,9 +260,10 @@ BENCHMARK(row_log_sum_exp_affine_naive)->Apply(tile_shapes);
 void column_log_sum_exp(benchmark::State& state) {
   const std::vector<float> scale(static_cast<std::size_t>(state.range(0)), 2),
       shift(scale.size(), -1);
-  std::vector<double> max(static_cast<std::size_t>(state.range(1)), -1e300), sum(max.size(), 0);
+  std::vector<double> max(static_cast<std::size_t>(state.range(1)), -1e300), sum(max.size(), 0),
+      squares(max.size(), 0);
   reduce_rows(state, [&](const MatrixView& x, std::span<float>) {
-    kernels::column_log_sum_exp(x, scale, shift, max, sum);
+    kernels::column_log_sum_exp(x, scale, shift, max, sum, squares);
   });
 }
 void column_log_sum_exp_naive(benchmark::State& state) {

@@ -20,13 +20,15 @@ endmacro()
 # header has a layer; other files of src/ may have none.
 set(layers
   "matrix"
-  "batch|exec|fields|serialize"
+  "batch|exec|fields|random|serialize"
   "kernels|kernels/.*|nearest_mean|stream|reduce"
   "accumulators/.*"
+  "importance"
   "detector"
   "detectors/.*"
   "detectors"
   "registry|metrics|dataset[a-z_]*|hdf5_[a-z_]+"
+  "search"
   "report"
   "evaluate")
 

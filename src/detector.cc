@@ -31,6 +31,10 @@ class ListOptions : public FieldVisitor {
               std::string_view help) override {
     add(name, value, "a number, " + range.text(), help);
   }
+  void option(std::string_view name, std::vector<double>& value, const Range& range,
+              std::string_view help) override {
+    add(name, value, "numbers joined by commas, each " + range.text(), help);
+  }
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view> names,
                      std::string_view help) override {
     add(name, std::string(names[static_cast<std::size_t>(chosen)]),
@@ -55,6 +59,11 @@ class CheckOptions : public FieldVisitor {
   }
   void option(std::string_view name, double& value, const Range& range, std::string_view) override {
     if (!range.contains(value)) fail(name, value, "a number, " + range.text());
+  }
+  void option(std::string_view name, std::vector<double>& values, const Range& range,
+              std::string_view) override {
+    for (const double value : values)
+      if (!range.contains(value)) fail(name, value, "numbers, each " + range.text());
   }
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view> names,
                      std::string_view) override {
@@ -94,6 +103,24 @@ std::optional<Index> as_index(const OptionValue& value) {
   return std::nullopt;
 }
 
+std::optional<std::vector<double>> as_doubles(const OptionValue& value) {
+  if (const auto* list = std::get_if<std::vector<double>>(&value)) return *list;
+  std::vector<double> numbers;
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    if (text->empty()) return numbers;
+    for (std::size_t begin = 0; begin <= text->size();) {
+      const std::size_t end = std::min(text->find(',', begin), text->size());
+      const auto number = parse<double>(text->substr(begin, end - begin));
+      if (!number) return std::nullopt;
+      numbers.push_back(*number);
+      begin = end + 1;
+    }
+    return numbers;
+  }
+  if (const auto number = as_double(value)) return std::vector<double>{*number};
+  return std::nullopt;
+}
+
 std::optional<bool> as_bool(const OptionValue& value) {
   if (const auto* b = std::get_if<bool>(&value)) return *b;
   if (const auto* s = std::get_if<std::string>(&value)) {
@@ -117,6 +144,10 @@ class SetOptions : public FieldVisitor {
   }
   void option(std::string_view name, double& value, const Range& range, std::string_view) override {
     set(name, value, as_double, "a number, " + range.text());
+  }
+  void option(std::string_view name, std::vector<double>& value, const Range& range,
+              std::string_view) override {
+    set(name, value, as_doubles, "numbers joined by commas, each " + range.text());
   }
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view> names,
                      std::string_view) override {
@@ -155,6 +186,57 @@ void with_context(const std::string& who, const Work& work) {
     throw std::domain_error(who + ": " + error.what());
   }
 }
+
+/// `given` with the options of the preset that it names, if it names one.
+OptionMap with_preset(const Detector& detector, OptionMap given) {
+  const auto named = given.find("preset");
+  const auto presets = detector.presets();
+  if (named == given.end() || presets.empty()) return given;
+  const std::string name = to_text(named->second);
+  const auto preset = std::ranges::find(presets, name, &Preset::name);
+  if (preset == presets.end()) {
+    std::vector<std::string> names;
+    for (const Preset& known : presets) names.push_back(known.name);
+    throw_invalid("{}: preset has {}, expected one of {}", detector.name(), name,
+                  fmt::join(names, ", "));
+  }
+  given.erase(named);
+  given.insert(preset->options.begin(), preset->options.end());  // keeps what was given
+  return given;
+}
+
+/// Settings one after another: what any detector can do.
+class SeparateCandidates : public Candidates {
+ public:
+  SeparateCandidates(const Detector& detector, std::span<const OptionMap> settings) {
+    for (const OptionMap& setting : settings) {
+      detectors_.push_back(detector.clone());
+      detectors_.back()->set_options(setting);
+    }
+  }
+
+  void fit(BatchSource& source, const Exec& exec) override {
+    for (const auto& detector : detectors_)
+      if (detector->needs().fit.any()) detector->fit(source, exec);
+  }
+
+  void score(const Batch& batch, MatrixD& out, const Exec& exec) const override {
+    std::vector<float> scores(static_cast<std::size_t>(batch.rows()));
+    out.resize(batch.rows(), std::ssize(detectors_));
+    for (std::size_t s = 0; s < detectors_.size(); ++s) {
+      detectors_[s]->score(batch, scores, exec);
+      out.col(static_cast<Index>(s)) =
+          Eigen::Map<const Vector>(scores.data(), std::ssize(scores)).cast<double>();
+    }
+  }
+
+  Diagnostics diagnostics(Index setting) const override {
+    return detectors_[static_cast<std::size_t>(setting)]->diagnostics();
+  }
+
+ private:
+  std::vector<std::unique_ptr<Detector>> detectors_;
+};
 
 void check_width(const char* what, Index got, Index expected) {
   if (expected != 0 && got != expected)
@@ -230,7 +312,8 @@ std::vector<OptionInfo> Detector::options() const {
   return list.options;
 }
 
-void Detector::set_options(const OptionMap& values) {
+void Detector::set_options(const OptionMap& given) {
+  const OptionMap values = with_preset(*this, given);
   const auto known = options();
   for (const auto& [name, value] : values) {
     if (std::ranges::find(known, name, &OptionInfo::name) != known.end()) continue;
@@ -248,6 +331,13 @@ void Detector::set_options(const OptionMap& values) {
   visit(set);
   fitted_ = false;
   fitted_dim_ = fitted_classes_ = 0;
+}
+
+std::unique_ptr<Candidates> Detector::candidates(std::span<const OptionMap> settings,
+                                                 Quantity quantity) const {
+  if (quantity == Quantity::log_likelihood)
+    throw_invalid("{} has no density, expected a detector with a log-likelihood", name());
+  return std::make_unique<SeparateCandidates>(*this, settings);
 }
 
 void Detector::check_options() {

@@ -116,8 +116,15 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
   const DatasetInfo& info = dataset.info();
   const SplitInfo* id_test = find_split(info, kIdTest);
   if (id_test == nullptr) throw_invalid("{}: /id_test is missing", info.path.string());
-  const auto sets = ood_splits(info);
+  auto sets = ood_splits(info);
   if (sets.empty()) throw_invalid("{}: /ood has no set, expected 1 or more", info.path.string());
+  for (const std::string& name : options.without)
+    if (std::erase_if(
+            sets, [&](const SplitInfo* set) { return set->name.substr(kOod.size()) == name; }) == 0)
+      throw_invalid("{}: /ood has no set {}", info.path.string(), name);
+  if (sets.empty())
+    throw_invalid("{}: /ood has no set but those that options are chosen on, expected 1 or more",
+                  info.path.string());
 
   Report report{.file = info.path.string(),
                 .model = info.model,
@@ -126,7 +133,9 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
                 .id_accuracy = {},
                 .rows = {},
                 .timings = {},
-                .left_out = {}};
+                .left_out = {},
+                .fits = {},
+                .searches = {}};
   const double steps = static_cast<double>(detectors.size() + sets.size() + 1);
   double done = 0;
   const auto begin_step = [&](const std::string& step) {
@@ -149,6 +158,8 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
       report.left_out.push_back({name, error.what()});
       continue;
     }
+    if (Diagnostics found = detector->diagnostics(); found.any())
+      report.fits.push_back({name, option_map(*detector), std::move(found)});
     entries.push_back(
         {detector.get(),
          {.detector = name, .options = option_map(*detector), .fit_seconds = seconds_since(start)},

@@ -1,6 +1,6 @@
 #include "ood/fields.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 
@@ -21,8 +21,11 @@ std::string Range::text() const {
 std::string to_text(const OptionValue& value) {
   return std::visit(
       [](const auto& v) -> std::string {
-        if constexpr (std::is_same_v<std::decay_t<decltype(v)>, std::string>)
+        using T = std::decay_t<decltype(v)>;
+        if constexpr (std::is_same_v<T, std::string>)
           return v;
+        else if constexpr (std::is_same_v<T, std::vector<double>>)
+          return fmt::format("{}", fmt::join(v, ","));
         else
           return fmt::format("{}", v);
       },

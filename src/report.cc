@@ -101,6 +101,7 @@ std::string plain(Cells cells) {
     text += fmt::format("{:<{}}", line[0], width[0]);
     for (std::size_t j = 1; j < line.size(); ++j)
       text += fmt::format("  {:>{}}", line[j], width[j]);
+    text.erase(text.find_last_not_of(' ') + 1);
     text += '\n';
   }
   return text;
@@ -144,9 +145,80 @@ std::string heading(const Report& report) {
   return printable(text);
 }
 
-std::string sections(const Report& report, std::string (*render)(Cells)) {
-  return heading(report) + "\n\n" + render(metric_cells(report, "AUROC %", &Metrics::auroc, true)) +
-         "\n" + render(metric_cells(report, "FPR95 %", &Metrics::fpr95, false));
+using Render = std::string (*)(Cells);
+
+std::string number(double value) { return fmt::format("{:.6g}", value); }
+
+/// As a table shows it: six digits.
+std::string short_text(const OptionValue& value) {
+  const auto* real = std::get_if<double>(&value);
+  return real ? number(*real) : to_text(value);
+}
+
+/// Settings by the criterion and its parts; a star where the best one is.
+std::string search_section(const Report& report, const SearchResult& search, Render render) {
+  const auto short_name = [&](std::string source) {  // without the file, which the heading names
+    const std::string file = report.file + ": ";
+    const auto at = source.find(file);
+    return at == std::string::npos ? source : source.erase(at, file.size());
+  };
+  Cells cells(1);
+  for (const auto& option : search.best.options) cells[0].push_back(option.first);
+  cells[0].push_back(std::string(kCriteria[static_cast<std::size_t>(search.criterion)]));
+  const bool with_parts = search.best.parts.size() > 1;
+  if (with_parts)
+    for (const auto& part : search.best.parts) cells[0].push_back(printable(part.first));
+  cells[0].push_back("best");
+  bool found = false;
+  for (const SearchPoint& point : search.curve) {
+    std::vector<std::string> line;
+    for (const auto& option : point.options) line.push_back(short_text(option.second));
+    line.push_back(fmt::format("{:.4f}", point.value));
+    if (with_parts)
+      for (const auto& part : point.parts) line.push_back(fmt::format("{:.4f}", part.second));
+    const bool best = !found && point.options == search.best.options;
+    found |= best;
+    line.emplace_back(best ? 1 : 0, '*');
+    cells.push_back(std::move(line));
+  }
+  std::string text = fmt::format("Search: {}, fitted on {} rows of {}, compared on {} of {}",
+                                 search.detector, search.fit.rows, short_name(search.fit.source),
+                                 search.id.rows, short_name(search.id.source));
+  for (const auto& outliers : search.outliers)
+    text += fmt::format(", against {} of {}", outliers.rows, short_name(outliers.source));
+  return fmt::format("{}\n\n{}\nbest: {} = {:.4f} at {}\n", printable(text),
+                     render(std::move(cells)),
+                     kCriteria[static_cast<std::size_t>(search.criterion)], search.best.value,
+                     join_options(search.best.options, ", "));
+}
+
+std::string fit_section(const ReportFit& fit, Render render) {
+  std::string text = fmt::format("Fit: {}", fit.detector);
+  if (!fit.options.empty()) text += fmt::format(" ({})", join_options(fit.options, ", "));
+  for (const auto& [name, value] : fit.found.values)
+    text += fmt::format("\n{} = {}", name, short_text(value));
+  text += '\n';
+  if (fit.found.per_class.empty()) return text;
+  Cells cells(fit.found.per_class.front().values.size() + 1);
+  cells[0].push_back("class");
+  for (std::size_t c = 1; c < cells.size(); ++c) cells[c].push_back(fmt::format("{}", c - 1));
+  for (const auto& column : fit.found.per_class) {
+    cells[0].push_back(column.name);
+    for (std::size_t c = 1; c < cells.size(); ++c) cells[c].push_back(number(column.values[c - 1]));
+  }
+  return fmt::format("{}\n{}", text, render(std::move(cells)));
+}
+
+std::string sections(const Report& report, Render render, bool verbose) {
+  std::string text = fmt::format("{}\n", heading(report));
+  if (!report.timings.empty())
+    text += fmt::format("\n{}\n{}", render(metric_cells(report, "AUROC %", &Metrics::auroc, true)),
+                        render(metric_cells(report, "FPR95 %", &Metrics::fpr95, false)));
+  for (const SearchResult& search : report.searches)
+    text += fmt::format("\n{}", search_section(report, search, render));
+  if (verbose)
+    for (const ReportFit& fit : report.fits) text += fmt::format("\n{}", fit_section(fit, render));
+  return text;
 }
 
 nlohmann::ordered_json to_json(const OptionMap& options) {
@@ -158,6 +230,44 @@ nlohmann::ordered_json to_json(const OptionMap& options) {
 
 void add_metrics(nlohmann::ordered_json& object, const Metrics& metrics) {
   for (const auto& [name, member] : kMetrics) object[name] = metrics.*member;
+}
+
+nlohmann::ordered_json to_json(const SearchResult::Rows& rows) {
+  return {{"source", rows.source}, {"rows", rows.rows}};
+}
+
+nlohmann::ordered_json to_json(const SearchPoint& point) {
+  auto parts = nlohmann::ordered_json::object();
+  for (const auto& part : point.parts) parts[part.first] = part.second;
+  return {{"options", to_json(point.options)},
+          {"value", point.value},
+          {"parts", parts},
+          {"warnings", point.warnings}};
+}
+
+nlohmann::ordered_json to_json(const SearchResult& search) {
+  nlohmann::ordered_json object = {
+      {"detector", search.detector},
+      {"criterion", kCriteria[static_cast<std::size_t>(search.criterion)]},
+      {"fit", to_json(search.fit)},
+      {"id", to_json(search.id)}};
+  object["outliers"] = nlohmann::ordered_json::array();
+  for (const auto& rows : search.outliers) object["outliers"].push_back(to_json(rows));
+  object["best"] = to_json(search.best);
+  object["curve"] = nlohmann::ordered_json::array();
+  for (const SearchPoint& point : search.curve) object["curve"].push_back(to_json(point));
+  return object;
+}
+
+nlohmann::ordered_json to_json(const ReportFit& fit) {
+  nlohmann::ordered_json object = {{"detector", fit.detector}, {"options", to_json(fit.options)}};
+  object["values"] = nlohmann::ordered_json::object();
+  for (const auto& named : fit.found.values)
+    std::visit([&](const auto& value) { object["values"][named.first] = value; }, named.second);
+  object["per_class"] = nlohmann::ordered_json::object();
+  for (const auto& column : fit.found.per_class) object["per_class"][column.name] = column.values;
+  object["warnings"] = fit.found.warnings;
+  return object;
 }
 
 std::string csv_field(const std::string& text) {
@@ -191,9 +301,13 @@ std::vector<ReportMean> Report::means() const {
   return means;
 }
 
-std::string to_table(const Report& report) { return sections(report, plain); }
+std::string to_table(const Report& report, bool verbose) {
+  return sections(report, plain, verbose);
+}
 
-std::string to_markdown(const Report& report) { return sections(report, markdown); }
+std::string to_markdown(const Report& report, bool verbose) {
+  return sections(report, markdown, verbose);
+}
 
 std::string to_csv(const Report& report) {
   std::string text = "detector,options,dataset,kind,n_id,n_ood";
@@ -242,6 +356,10 @@ std::string to_json(const Report& report) {
   root["left_out"] = nlohmann::ordered_json::array();
   for (const LeftOut& left : report.left_out)
     root["left_out"].push_back({{"detector", left.detector}, {"reason", left.reason}});
+  root["fits"] = nlohmann::ordered_json::array();
+  for (const ReportFit& fit : report.fits) root["fits"].push_back(to_json(fit));
+  root["searches"] = nlohmann::ordered_json::array();
+  for (const SearchResult& search : report.searches) root["searches"].push_back(to_json(search));
   // attributes of a file may hold any bytes: what is no UTF-8 is shown as a replacement character
   return root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }

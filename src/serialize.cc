@@ -59,6 +59,10 @@ void ByteWriter::option(std::string_view name, Index& value, const Range&, std::
 void ByteWriter::option(std::string_view name, double& value, const Range&, std::string_view) {
   array(name, &value, 1, 1);
 }
+void ByteWriter::option(std::string_view name, std::vector<double>& value, const Range&,
+                        std::string_view) {
+  array(name, value.data(), std::ssize(value), 1);
+}
 void ByteWriter::option_choice(std::string_view name, Index& chosen,
                                std::span<const std::string_view>, std::string_view) {
   array(name, &chosen, 1, 1);
@@ -134,6 +138,16 @@ auto single(std::string_view name, T& value) {
   };
 }
 
+/// Where a list goes.
+template <class T>
+auto column(std::string_view name, std::vector<T>& values) {
+  return [name, &values](Index rows, Index cols) {
+    require_shape(name, rows, cols, 1, false);
+    values.resize(static_cast<std::size_t>(rows));
+    return values.data();
+  };
+}
+
 }  // namespace
 
 void ByteReader::option(std::string_view name, bool& value, std::string_view) {
@@ -146,6 +160,10 @@ void ByteReader::option(std::string_view name, Index& value, const Range&, std::
 }
 void ByteReader::option(std::string_view name, double& value, const Range&, std::string_view) {
   array<double>(name, single(name, value));
+}
+void ByteReader::option(std::string_view name, std::vector<double>& value, const Range&,
+                        std::string_view) {
+  array<double>(name, column(name, value));
 }
 void ByteReader::option_choice(std::string_view name, Index& chosen,
                                std::span<const std::string_view> names, std::string_view) {
@@ -186,11 +204,7 @@ void ByteReader::state(std::string_view name, VectorD& value) {
   });
 }
 void ByteReader::state(std::string_view name, std::vector<Index>& value) {
-  array<Index>(name, [&](Index rows, Index cols) {
-    require_shape(name, rows, cols, 1, false);
-    value.resize(static_cast<std::size_t>(rows));
-    return value.data();
-  });
+  array<Index>(name, column(name, value));
 }
 
 void ByteReader::finish() const {

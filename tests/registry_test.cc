@@ -25,8 +25,40 @@ TEST_CASE("make_detector: options by name, typed or as text") {
       make_detector("conjnorm", {{"p", std::string("2")}, {"partition", std::string("none")}});
   CHECK(to_text(typed->options()[0].value) == "2");
   CHECK(to_text(text->options()[0].value) == "2");
-  CHECK(to_text(text->options()[2].value) == "none");
+  CHECK(to_text(text->options()[3].value) == "none");
   CHECK(std::get<Index>(make_detector("knn", {{"k", 200.0}})->options()[0].value) == 200);
+}
+
+TEST_CASE("make_detector: a list of numbers, typed or as text") {
+  const auto priors = [](const OptionValue& value) {
+    const auto detector = make_detector("conjnorm", {{"priors", value}});
+    const auto options = detector->options();
+    return std::ranges::find(options, "priors", &OptionInfo::name)->value;
+  };
+  const OptionValue expected = std::vector<double>{0.25, 0.75};
+  CHECK((priors(expected) == expected));
+  CHECK((priors(std::string("0.25,0.75")) == expected));
+  CHECK(to_text(expected) == "0.25,0.75");
+  CHECK((priors(std::string()) == OptionValue(std::vector<double>{})));
+  for (const char* bad : {"0.25,", ",0.75", "0.25;0.75", "x", "0.25,1.5", "-0.1,1.1", "nan,1"}) {
+    CAPTURE(bad);
+    CHECK_THROWS_AS(priors(std::string(bad)), std::invalid_argument);
+  }
+}
+
+TEST_CASE("make_detector: a preset, and an option given beside it") {
+  const auto value = [](const OptionMap& options, const char* name) {
+    const auto infos = make_detector("conjnorm", options)->options();
+    return to_text(std::ranges::find(infos, name, &OptionInfo::name)->value);
+  };
+  const OptionMap resnet = {{"preset", std::string("imagenet-resnet50")}};
+  CHECK(value(resnet, "p") == "1.5");
+  CHECK(value(resnet, "temperature") == "0.0005");
+  CHECK(value(resnet, "partition") == "per_class");
+  const OptionMap warmer = {{"preset", std::string("imagenet-resnet50")}, {"temperature", 0.1}};
+  CHECK(value(warmer, "p") == "1.5");
+  CHECK(value(warmer, "temperature") == "0.1");
+  CHECK(value(warmer, "partition") == "per_class");
 }
 
 TEST_CASE("make_detector: wrong options are errors that say what is expected") {
@@ -52,7 +84,14 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
   CHECK(message("conjnorm", {{"p", 1.0}}) ==
         "conjnorm: option p has 1, expected a number, above 1, 1000000 or less");
   CHECK(message("conjnorm", {{"partition", std::string("all")}}) ==
-        "conjnorm: option partition has all, expected one of pooled, per_class, none");
+        "conjnorm: option partition has all, expected one of pooled, per_class, importance, none");
+  CHECK(message("conjnorm", {{"preset", std::string("svhn")}}) ==
+        "conjnorm: preset has svhn, expected one of cifar10, cifar100, imagenet-resnet50, "
+        "imagenet-mobilenetv2");
+  CHECK(message("knn", {{"preset", std::string("paper")}}) ==
+        "knn: unknown option preset, expected one of k, normalize");
+  CHECK(message("conjnorm", {{"priors", std::string("0.5,2")}}) ==
+        "conjnorm: option priors has 2, expected numbers, each 0 or more, 1 or less");
   CHECK(message("energy", {{"temperature", std::string("nan")}}) ==
         "energy: option temperature has nan, expected a number, 1e-06 or more, 1000000 or less");
 }

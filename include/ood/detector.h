@@ -13,6 +13,41 @@
 
 namespace ood {
 
+/// Options that somebody published together, under a name: `set_options({{"preset", "cifar10"}})`.
+struct Preset {
+  std::string name;
+  OptionMap options;
+  std::string help;
+};
+
+/// What a fit found out about itself.
+struct Diagnostics {
+  struct Column {
+    std::string name;
+    std::vector<double> values;
+  };
+  std::vector<std::pair<std::string, OptionValue>> values;  ///< of the whole fit
+  std::vector<Column> per_class;                            ///< each with C entries
+  std::vector<std::string> warnings;                        ///< a line each
+
+  bool any() const { return !values.empty() || !per_class.empty() || !warnings.empty(); }
+};
+
+/// Several settings of one detector on the same rows: what a search compares.
+class Candidates {
+ public:
+  virtual ~Candidates() = default;
+  virtual void fit(BatchSource& source, const Exec& exec = {}) = 0;
+  /// out [n, settings].
+  virtual void score(const Batch& batch, MatrixD& out, const Exec& exec = {}) const = 0;
+  /// Of the fit of one setting.
+  virtual Diagnostics diagnostics(Index setting) const = 0;
+};
+
+/// What candidates score a row with: the detector's score, or the logarithm of a density that
+/// integrates to 1, in a measure that is the same for all settings.
+enum class Quantity { score, log_likelihood };
+
 /// A detector says how in-distribution each sample is. A HIGHER SCORE MEANS MORE IN-DISTRIBUTION,
 /// everywhere, without exception.
 ///
@@ -47,8 +82,20 @@ class Detector {
 
   std::vector<OptionInfo> options() const;
   /// Sets options by name and forgets what was fitted. Strings are read as the option's own type
-  /// ("200", "true", "pooled"). All or nothing: a wrong name or value changes no option.
+  /// ("200", "true", "pooled", "0.2,0.8"). The name `preset` stands for the options of one of
+  /// presets(); options given beside it win. All or nothing: a wrong name or value changes no
+  /// option.
   void set_options(const OptionMap& values);
+  virtual std::vector<Preset> presets() const { return {}; }
+
+  /// What the last fit found out about itself; empty before it.
+  virtual Diagnostics diagnostics() const { return {}; }
+  /// This detector in several settings, each a change of its options, not fitted yet. Fits and
+  /// scores are those of the single detectors, or, where a detector says so, estimates from fewer
+  /// rows that serve to compare settings. Throws std::invalid_argument for a wrong option, and for
+  /// log_likelihood where the detector has no density.
+  virtual std::unique_ptr<Candidates> candidates(std::span<const OptionMap> settings,
+                                                 Quantity quantity) const;
 
   /// Shows name and fitted widths beside what visit() shows: what is to be saved.
   void visit_all(FieldVisitor& visitor);

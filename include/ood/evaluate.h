@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ood/dataset.h"
 #include "ood/detector.h"
@@ -18,9 +19,11 @@ namespace ood {
 std::string missing_inputs(const DatasetInfo& info, const Detector& detector);
 
 struct EvaluateOptions {
-  Exec exec;
+  Exec exec{};
+  /// Sets of /ood, by name, that are not scored: those that options were chosen on.
+  std::vector<std::string> without{};
   /// Told what is being done ("fit knn", "score svhn") and which share of the steps is done.
-  std::function<void(std::string_view step, double done)> progress;
+  std::function<void(std::string_view step, double done)> progress{};
 };
 
 /// Fits each detector on /train, scores /id_test and every /ood set (each file pass serves all
@@ -28,7 +31,8 @@ struct EvaluateOptions {
 /// with the reason, is one that the contents of the file do not allow, that is not defined for its
 /// data (std::domain_error in fit), or whose scores are not numbers (rows too large for float32).
 ///
-/// errors std::invalid_argument: no /id_test, no /ood set, bad values in the file.
+/// errors std::invalid_argument: no /id_test, no /ood set, none that is left, a name in `without`
+///        that is none of them; bad values in the file.
 Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector>> detectors,
                 const EvaluateOptions& options = {});
 

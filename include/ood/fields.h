@@ -39,6 +39,9 @@ class FieldVisitor {
   virtual void option(std::string_view, bool&, std::string_view /*help*/) {}
   virtual void option(std::string_view, Index&, const Range&, std::string_view /*help*/) {}
   virtual void option(std::string_view, double&, const Range&, std::string_view /*help*/) {}
+  /// A list of numbers, each in the range; may be empty.
+  virtual void option(std::string_view, std::vector<double>&, const Range&,
+                      std::string_view /*help*/) {}
   /// One of several names; `chosen` is an index into `names`.
   virtual void option_choice(std::string_view, Index& /*chosen*/,
                              std::span<const std::string_view> /*names*/,
@@ -64,7 +67,7 @@ class FieldVisitor {
   virtual void state(std::string_view, std::vector<Index>&) {}
 };
 
-using OptionValue = std::variant<bool, Index, double, std::string>;
+using OptionValue = std::variant<bool, Index, double, std::string, std::vector<double>>;
 using OptionMap = std::map<std::string, OptionValue>;
 
 /// One option as it stands.
@@ -75,6 +78,7 @@ struct OptionInfo {
   std::string help;
 };
 
+/// "0.5", "pooled"; a list as "0.2,0.8". Setting an option to this text gives the same value.
 std::string to_text(const OptionValue& value);
 
 }  // namespace ood

@@ -115,11 +115,13 @@ void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale
                             std::span<const float> offset, std::span<float> out);
 
 /// Adds rows to running column sums in the log domain: for e_ij = scale_i dots_ij + shift_i,
-/// (max_j, sum_j) stand for log sum exp = max_j + log(sum_j). Starts from (-infinity, 0). The n
-/// rows of one call are summed in float32, calls in float64. A NaN entry makes that column NaN.
-/// Relative error of sum_j <= u (n + 8 + 4 max_i (|scale_i dots_ij| + |shift_i|)).
+/// (max_j, sum_j, squares_j) stand for sum_i exp(e_ij) = exp(max_j) sum_j and sum_i exp(2 e_ij) =
+/// exp(2 max_j) squares_j. Starts from (-infinity, 0, 0). The n rows of one call are summed in
+/// float32, calls in float64. A NaN entry makes that column NaN. Relative error of sum_j <= u (n +
+/// 8 + 4 max_i (|scale_i dots_ij| + |shift_i|)), of squares_j twice that.
 void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
-                        std::span<const float> shift, std::span<double> max, std::span<double> sum);
+                        std::span<const float> shift, std::span<double> max, std::span<double> sum,
+                        std::span<double> squares);
 
 /// The k nearest bank rows of each query, found block by block, in ascending order of the rows.
 /// Ties go to the lower row, so the result does not depend on how the bank is cut. Exact on the

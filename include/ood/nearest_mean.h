@@ -42,6 +42,10 @@ class NearestMean {
   /// out_i = d^2(x_i), on the calling thread; NaN for a row with NaN or infinity.
   void nearest(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v, const std::string& prefix);
+  /// rank and condition_number, as a detector's diagnostics show them.
+  std::vector<std::pair<std::string, OptionValue>> found(const std::string& prefix) const {
+    return {{prefix + "rank", rank}, {prefix + "condition_number", condition_number}};
+  }
 
   Index rank = 0;
   double condition_number = 0;

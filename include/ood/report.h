@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "ood/detector.h"
 #include "ood/fields.h"
 #include "ood/metrics.h"
+#include "ood/search.h"
 
 namespace ood {
 
@@ -38,6 +40,13 @@ struct ReportTiming {
   Index scored_rows = 0;
 };
 
+/// What a detector's fit found out about itself.
+struct ReportFit {
+  std::string detector;
+  OptionMap options;
+  Diagnostics found;
+};
+
 /// A detector that could not be run, and why.
 struct LeftOut {
   std::string detector;
@@ -53,15 +62,18 @@ struct Report {
   std::vector<ReportRow> rows;        ///< detector by detector
   std::vector<ReportTiming> timings;  ///< one for each detector that was run
   std::vector<LeftOut> left_out;
+  std::vector<ReportFit> fits{};         ///< one for each detector whose fit says something
+  std::vector<SearchResult> searches{};  ///< by which options were chosen
 
   /// Near, then far, for each detector that has such sets.
   std::vector<ReportMean> means() const;
 };
 
-/// A table for people: AUROC and FPR95 in percent, a row for each detector, a column for each set.
-std::string to_table(const Report& report);
+/// Tables for people: AUROC and FPR95 in percent, a row for each detector, a column for each set;
+/// then the curve of each search; then, if verbose, what the fits found out about themselves.
+std::string to_table(const Report& report, bool verbose = false);
 /// The same tables in Markdown.
-std::string to_markdown(const Report& report);
+std::string to_markdown(const Report& report, bool verbose = false);
 /// A line for each detector and set; shares, not percent.
 std::string to_csv(const Report& report);
 /// Everything; stable and documented in docs/report.md.

@@ -18,6 +18,8 @@ class ByteWriter final : public FieldVisitor {
   void option(std::string_view name, bool& value, std::string_view) override;
   void option(std::string_view name, Index& value, const Range&, std::string_view) override;
   void option(std::string_view name, double& value, const Range&, std::string_view) override;
+  void option(std::string_view name, std::vector<double>& value, const Range&,
+              std::string_view) override;
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view>,
                      std::string_view) override;
   void state(std::string_view name, Index& value) override;
@@ -47,6 +49,8 @@ class ByteReader final : public FieldVisitor {
   void option(std::string_view name, bool& value, std::string_view) override;
   void option(std::string_view name, Index& value, const Range&, std::string_view) override;
   void option(std::string_view name, double& value, const Range&, std::string_view) override;
+  void option(std::string_view name, std::vector<double>& value, const Range&,
+              std::string_view) override;
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view>,
                      std::string_view) override;
   void state(std::string_view name, Index& value) override;

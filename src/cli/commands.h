@@ -7,18 +7,24 @@
 #include <functional>
 #include <string>
 
+#include "ood/report.h"
+
 namespace ood::cli {
 
 /// Work to be done after the whole command line was understood.
 using Action = std::function<void()>;
 
 void add_eval(CLI::App& app, Action& action);
+void add_fit(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 
 /// Writes to stdout, all or an exception.
 void print(const std::string& text);
+
+/// A line on stderr for each warning of a fit or of the setting that a search chose.
+void print_warnings(const Report& report);
 
 /// Writes to a file, all or an exception; the file is not left half written.
 void write_file(const std::string& path, const std::string& text);

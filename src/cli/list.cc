@@ -21,6 +21,12 @@ void run() {
     for (const OptionInfo& option : detector->options())
       text += fmt::format("  {}.{} = {}  ({}; {})\n", name, option.name, to_text(option.value),
                           option.expected, option.help);
+    for (const Preset& preset : detector->presets()) {
+      std::string options;
+      for (const auto& [option, value] : preset.options)
+        options += fmt::format("{}{} = {}", options.empty() ? "" : ", ", option, to_text(value));
+      text += fmt::format("  {}.preset = {}: {}  ({})\n", name, preset.name, options, preset.help);
+    }
   }
   print(text);
 }

@@ -17,6 +17,16 @@ void print(const std::string& text) {
     throw std::runtime_error("cannot write to standard output");
 }
 
+void print_warnings(const Report& report) {
+  const auto warn = [](const std::string& detector, const std::vector<std::string>& warnings) {
+    for (const std::string& warning : warnings)
+      fmt::print(stderr, "warning: {}: {}\n", detector, warning);
+  };
+  for (const SearchResult& search : report.searches)
+    warn(search.detector + " (search)", search.best.warnings);
+  for (const ReportFit& fit : report.fits) warn(fit.detector, fit.found.warnings);
+}
+
 void write_file(const std::string& path, const std::string& text) {
   namespace fs = std::filesystem;
   const auto write = [&](const std::string& to) {
@@ -70,6 +80,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   ood::cli::Action action;
   ood::cli::add_eval(app, action);
+  ood::cli::add_fit(app, action);
   ood::cli::add_inspect(app, action);
   ood::cli::add_list(app, action);
   ood::cli::add_info(app, action);
@@ -84,7 +95,8 @@ int main(int argc, char** argv) {
     return app.exit(version);
   } catch (const CLI::RequiredError& error) {
     if (app.get_subcommands().empty() && argc > 1)
-      fmt::print(stderr, "ood: unknown command {}, expected one of eval, inspect, list, info\n",
+      fmt::print(stderr,
+                 "ood: unknown command {}, expected one of eval, fit, inspect, list, info\n",
                  argv[1]);
     else
       fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),

@@ -49,18 +49,20 @@ struct Affine {
 
 /// Running log-sum-exp of columns, by way of column_log_sum_exp over tiles.
 struct ColumnSums {
-  std::vector<double> max, sum;
+  std::vector<double> max, sum, squares;
 
   explicit ColumnSums(Index cols)
       : max(static_cast<std::size_t>(cols), -std::numeric_limits<double>::infinity()),
-        sum(static_cast<std::size_t>(cols), 0) {}
+        sum(static_cast<std::size_t>(cols), 0),
+        squares(static_cast<std::size_t>(cols), 0) {}
 
   void add(const MatrixView& dots, Row scale, Row shift, Index begin, Index count) {
     const auto first = static_cast<std::size_t>(begin), rows = static_cast<std::size_t>(count);
     kernels::column_log_sum_exp(dots.middle_rows(begin, count), scale.subspan(first, rows),
-                                shift.subspan(first, rows), max, sum);
+                                shift.subspan(first, rows), max, sum, squares);
   }
   double value(std::size_t j) const { return max[j] + std::log(sum[j]); }
+  double square_value(std::size_t j) const { return 2 * max[j] + std::log(squares[j]); }
 };
 
 struct Tile {
@@ -77,8 +79,9 @@ struct Tile {
     }
   }
 
-  /// log sum_i exp(e_ij); float32 sums of up to tile_rows terms, and the rounding of e.
-  Expected expected(Index column, Index tile_rows) const {
+  /// log sum_i exp(power e_ij), power 1 or 2; float32 sums of up to tile_rows terms, and the
+  /// rounding of e.
+  Expected expected(Index column, Index tile_rows, int power) const {
     std::vector<double> e;
     double magnitude = 0, largest = -std::numeric_limits<double>::infinity(), sum = 0;
     for (Index i = 0; i < dots.rows(); ++i) {
@@ -88,9 +91,9 @@ struct Tile {
       largest = std::max(largest, e.back());
       magnitude = std::max(magnitude, std::abs(product) + std::abs(shift[at]));
     }
-    for (const double v : e) sum += std::exp(v - largest);
+    for (const double v : e) sum += std::exp(power * (v - largest));
     const auto terms = static_cast<double>(std::min(tile_rows, dots.rows()));
-    return {largest + std::log(sum), kUnit * (terms + 8 + 4 * magnitude)};
+    return {power * largest + std::log(sum), power * kUnit * (terms + 8 + 4 * magnitude)};
   }
 };
 
@@ -104,9 +107,11 @@ double worst_of_cut(const Tile& tile, Index rows, bool backwards = false) {
     sums.add(dots.view(), tile.scale, tile.shift, begin, std::min(rows, tile.dots.rows() - begin));
   }
   double worst = 0;
-  for (Index j = 0; j < tile.dots.cols(); ++j)
-    worst = std::max(
-        worst, share_of_allowed(sums.value(static_cast<std::size_t>(j)), tile.expected(j, rows)));
+  for (Index j = 0; j < tile.dots.cols(); ++j) {
+    const auto at = static_cast<std::size_t>(j);
+    worst = std::max({worst, share_of_allowed(sums.value(at), tile.expected(j, rows, 1)),
+                      share_of_allowed(sums.square_value(at), tile.expected(j, rows, 2))});
+  }
   return worst;
 }
 
@@ -215,7 +220,8 @@ TEST_CASE("column_log_sum_exp: no rows change nothing, no other column either") 
   sums.add(tile.dots, tile.scale, tile.shift, 0, 0);
   CHECK(sums.max == before.max);
   CHECK(sums.sum == before.sum);
-  kernels::column_log_sum_exp(MatrixView(nullptr, 0, 0), {}, {}, {}, {});
+  CHECK(sums.squares == before.squares);
+  kernels::column_log_sum_exp(MatrixView(nullptr, 0, 0), {}, {}, {}, {}, {});
 }
 
 TEST_CASE("column_log_sum_exp: what is not a number stays in its column") {
@@ -231,10 +237,13 @@ TEST_CASE("column_log_sum_exp: what is not a number stays in its column") {
           expected.add(clean.dots, clean.scale, clean.shift, begin, 10);
         }
         for (std::size_t j = 0; j < static_cast<std::size_t>(cols); ++j)
-          if (static_cast<Index>(j) == cols / 2)
+          if (static_cast<Index>(j) == cols / 2) {
             CHECK(std::isnan(sums.value(j)));
-          else
+            CHECK(std::isnan(sums.square_value(j)));
+          } else {
             CHECK(sums.value(j) == expected.value(j));
+            CHECK(sums.square_value(j) == expected.square_value(j));
+          }
       }
 }
 
@@ -252,16 +261,21 @@ TEST_CASE("epilogues: wrong sizes") {
   CHECK_THROWS_WITH_AS(kernels::row_log_sum_exp_affine(dots, two, two, two),
                        "row_log_sum_exp_affine: offset has 2 entries, expected 3",
                        std::invalid_argument);
-  CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, three, two, three_sums, three_sums),
-                       "column_log_sum_exp: scale has 3 entries, expected 2",
-                       std::invalid_argument);
-  CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, two, three, three_sums, three_sums),
-                       "column_log_sum_exp: shift has 3 entries, expected 2",
-                       std::invalid_argument);
-  CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, two, two, two_sums, three_sums),
-                       "column_log_sum_exp: max has 2 entries, expected 3", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(kernels::column_log_sum_exp(dots, two, two, three_sums, two_sums),
-                       "column_log_sum_exp: sum has 2 entries, expected 3", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(
+      kernels::column_log_sum_exp(dots, three, two, three_sums, three_sums, three_sums),
+      "column_log_sum_exp: scale has 3 entries, expected 2", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(
+      kernels::column_log_sum_exp(dots, two, three, three_sums, three_sums, three_sums),
+      "column_log_sum_exp: shift has 3 entries, expected 2", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(
+      kernels::column_log_sum_exp(dots, two, two, two_sums, three_sums, three_sums),
+      "column_log_sum_exp: max has 2 entries, expected 3", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(
+      kernels::column_log_sum_exp(dots, two, two, three_sums, two_sums, three_sums),
+      "column_log_sum_exp: sum has 2 entries, expected 3", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(
+      kernels::column_log_sum_exp(dots, two, two, three_sums, three_sums, two_sums),
+      "column_log_sum_exp: squares has 2 entries, expected 3", std::invalid_argument);
 }
 
 TEST_CASE(

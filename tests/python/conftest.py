@@ -48,6 +48,23 @@ def evaluate(ood: Run) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def score_rows() -> Callable[..., np.ndarray]:
+    """Runs the tool named by OOD_SCORE_ROWS: the scores of the splits, one after the other."""
+    tool = os.environ.get("OOD_SCORE_ROWS")
+    if not tool:
+        pytest.skip("OOD_SCORE_ROWS does not name the ood_score_rows executable")
+
+    def run(path: Path, splits: list[str], detector: str, **options: object) -> np.ndarray:
+        texts = [f"{name}={value}" for name, value in options.items()]
+        result = subprocess.run([tool, path, ",".join(splits), detector, *texts],
+                                capture_output=True, timeout=300)
+        assert result.returncode == 0, result.stderr.decode()
+        return np.frombuffer(result.stdout, "<f4")
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Feature files of real CIFAR networks, which are not part of the project."""
     folder = Path(os.environ.get("OOD_SHARED_DATA", SOURCE.parent / "shared" / "data"))

@@ -96,30 +96,6 @@ def relative_mahalanobis(data: Arrays) -> Score:
     return score
 
 
-def conjnorm(data: Arrays, p: float, t: float, partition: str) -> Score:
-    q = p / (p - 1)
-
-    def unit(x: np.ndarray) -> np.ndarray:
-        return x / (np.linalg.norm(x, p, axis=1, keepdims=True) + 1e-10)
-
-    mu = unit(data.means)
-    size = np.linalg.norm(mu, q, axis=1, keepdims=True)
-    gradient = np.sign(mu) * np.abs(mu) ** (q - 1) / size ** (q - 2)
-
-    def exponents(x: np.ndarray) -> np.ndarray:
-        z = unit(x)
-        half = np.linalg.norm(z, q, axis=1, keepdims=True) ** 2 / 2
-        return -(half + size.T**2 / 2 - z @ gradient.T) / t
-
-    train = exponents(data.features["train"])
-    if partition == "pooled":
-        log_phi = logsumexp(train, axis=0)
-    else:
-        log_phi = np.array([logsumexp(train[data.labels == k, k]) for k in range(len(mu))])
-    offset = log_phi + np.log(len(mu))
-    return lambda name: logsumexp(exponents(data.features[name]) - offset, axis=1)
-
-
 def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None:
     id_scores = score("id_test")
     for name in data.ood:
@@ -137,21 +113,3 @@ def test_agrees_with_float64(case: tuple[Path, Any],
     rows = [row for row in report["rows"] if row["detector"] == transcription.__name__]
     # 1 - p loses digits of float64 too where p is near 1: gen is compared to what numpy can do
     check(rows, data := Arrays(path), transcription(data), 1e-5)
-
-
-# p, t, partition and the mean AUROC (far, near) in % of a float64 transcription made elsewhere
-CONJNORM = [(2.5, 0.08, "pooled", 97.29, 91.22), (2.2, 0.05, "pooled", 97.21, 90.91),
-            (1.8, 0.005, "per_class", 96.34, 89.65), (1.5, 0.0005, "per_class", 94.02, 85.46)]
-
-
-@pytest.mark.parametrize(("p", "t", "partition", "far", "near"), CONJNORM)
-def test_conjnorm_settings_of_the_authors(evaluate: Callable[..., Any], shared_data: Path, p: float,
-                                          t: float, partition: str, far: float,
-                                          near: float) -> None:
-    path = shared_data / FILES[0]
-    report = evaluate(path, "-d", "conjnorm", "-p", f"conjnorm.p={p}", "-p",
-                      f"conjnorm.temperature={t}", "-p", f"conjnorm.partition={partition}")
-    means = {mean["kind"]: 100 * mean["auroc"] for mean in report["means"]}
-    assert means["far"] == pytest.approx(far, abs=0.02)
-    assert means["near"] == pytest.approx(near, abs=0.02)
-    check(report["rows"], data := Arrays(path), conjnorm(data, p, t, partition), 1e-5)

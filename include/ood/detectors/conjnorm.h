@@ -2,12 +2,15 @@
 
 #include <array>
 #include <cmath>
-#include <limits>
-#include <stdexcept>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
 
 #include "ood/accumulators/class_means.h"
 #include "ood/accumulators/log_sum_exp.h"
 #include "ood/detector.h"
+#include "ood/importance.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
 
@@ -15,38 +18,68 @@ namespace ood {
 
 /// ConjNorm: class-conditional density from the Bregman divergence of an l_q norm.
 ///
-///   S(z)     = log sum_k (1/C) exp(-d(z, mu_k) / t) / Phi_k   higher = more in-distribution
+///   S(z)     = log sum_k pi_k exp(-d(z, mu_k) / t) / Phi_k    higher = more in-distribution
 ///   d(z, mu) = |z|_q^2 / 2 + |mu|_q^2 / 2 - <z, g(mu)>,       1/p + 1/q = 1
-///   g(mu)_i  = sign(mu_i) |mu_i|^(q-1) / |mu|_q^(q-2)         0 where mu_i = 0
-///   Phi_k    = sum_i exp(-d(z_i, mu_k) / t)                   over all training rows (pooled)
+///   g(mu)_i  = sign(mu_i) |mu_i|^(q-1) / |mu|_q^(q-2)         0 where mu_i = 0    (paper)
+///   g(mu_k)_i = sign(mu_ki) |mu_ki|^(q-1) / n_i^(q-2),        n_i = (sum_k |mu_ki|^q)^(1/q)
+///                                                             (published_code)
+///   Phi_k    = sum_i c_i exp(-d(z_i, mu_k) / t)               over all training rows (pooled)
 ///                                                             or those of class k (per_class)
+///            = integral of exp(-d(z, mu_k) / t) over R^D      by Monte Carlo (importance)
 ///            = 1                                              (none)
+///   c_i      = 1 with probability `share`, else 0             (resample = none)
+///            ~ Poisson(share)                                 (resample = bootstrap)
+///   pi_k     = 1/C (uniform), n_k / n (empirical), or as given
 ///
 /// Rows z and class means mu_k (taken over raw rows) are first scaled to unit l_p norm:
 /// x / (|x|_p + 1e-10).
 ///
 /// needs  features [n, D] and labels [n] in [0, C) in fit, features in score; a row of each class
-/// fit    one pass for the means; another for Phi unless partition = none
+/// fit    one pass for the means; another for Phi if it is pooled or per_class
 /// score  features [m, D] -> out [m]; unit: nats
-/// cost   fit and score O(n D C) (per_class: fit O(n D)); memory C D floats
-/// error  products and norms are float32: |error| of S is about 1e-6 |z|_q (|z|_q + |mu|_q) / t,
-/// and        the same of log Phi; where rows of a class differ by less, their order is lost errors
-/// std::domain_error: a class without rows source Peng et al., ICLR 2024, arXiv:2402.17888: psi =
-/// |.|_p^2 / 2 and its conjugate phi =        |.|_q^2 / 2. The sums for Phi are those of the
-/// authors' CIFAR (pooled) and ImageNet        (per_class) scripts, over each training row once,
-/// where the scripts draw a bootstrap        sample. The scripts divide |mu_i|^(q-1) by a norm over
-/// the classes instead of over the        features: here it is the formula of the paper. All is in
-/// the log domain, where the        scripts add 1e-15 inside the logarithm and far samples tie;
-/// |mu|_q^2 is kept, which they        drop.
+/// cost   fit and score O(n D C) (per_class: fit O(n D); importance: fit O(n D + M D C) with M
+///        samples, see ood/importance.h); memory C D floats
+/// bound  products and norms are float32: |error| of S is about 1e-6 |z|_q (|z|_q + |mu|_q) / t, and
+///        the same of log Phi; where rows of a class differ by less, their order is lost
+/// errors std::domain_error: a class without rows, or without rows that were drawn for Phi;
+///        std::invalid_argument: `priors` that are not C numbers which sum to 1
+/// source Peng et al., ICLR 2024, arXiv:2402.17888: psi = |.|_p^2 / 2 and its conjugate phi =
+///        |.|_q^2 / 2, uniform pi. `importance` is the paper's estimator of Phi, `pooled` and
+///        `per_class` are what the authors' CIFAR and ImageNet scripts do. They draw an unseeded
+///        bootstrap sample of exactly share * n rows; here a row's draws depend on seed and row
+///        number alone (the Poisson bootstrap), so that rows can be streamed. `published_code` is
+///        how they compute g: the norm runs over the classes instead of over the features.
+///        They add 1e-15 inside the logarithm, so that far samples tie, and drop |mu|_q^2; here
+///        all is in the log domain and nothing is dropped.
 class ConjNorm final : public Detector {
  public:
-  enum class Partition { pooled, per_class, none };
-  static constexpr std::array<std::string_view, 3> kPartitions = {"pooled", "per_class", "none"};
+  enum class Gradient { paper, published_code };
+  static constexpr std::array<std::string_view, 2> kGradients = {"paper", "published_code"};
+  enum class Partition { pooled, per_class, importance, none };
+  static constexpr std::array<std::string_view, 4> kPartitions = {"pooled", "per_class",
+                                                                  "importance", "none"};
+  enum class Resample { none, bootstrap };
+  static constexpr std::array<std::string_view, 2> kResamples = {"none", "bootstrap"};
+  enum class ClassPrior { uniform, empirical, given };
+  static constexpr std::array<std::string_view, 3> kClassPriors = {"uniform", "empirical", "given"};
+  using Proposal = ood::Proposal;
 
   struct Options {
     double p = 2.5;             ///< norm of psi, above 1; the paper searches (1, 3]
     double temperature = 0.08;  ///< t > 0
+    Gradient gradient = Gradient::paper;
     Partition partition = Partition::pooled;
+    Resample resample = Resample::none;  ///< pooled, per_class: each row once, or drawn again
+    double share = 1;                    ///< pooled, per_class: of the rows, in (0, 1]
+    ClassPrior class_prior = ClassPrior::uniform;
+    std::vector<double> priors{};             ///< pi_k where class_prior = given
+    Proposal proposal = Proposal::automatic;  ///< importance: see ood/importance.h
+    double degrees_of_freedom = 5;            ///< importance: of student_t
+    Index samples = 1024;                     ///< importance: M
+    bool antithetic = false;                  ///< importance: samples in mirrored pairs
+    Index seed = 0;                           ///< of whatever is drawn
+
+    friend bool operator==(const Options&, const Options&) = default;
   };
   static constexpr std::string_view kName = "conjnorm";
   ConjNorm() = default;
@@ -57,51 +90,137 @@ class ConjNorm final : public Detector {
   }
   std::unique_ptr<Detector> clone() const override { return std::make_unique<ConjNorm>(*this); }
 
+  /// The settings of the authors' scripts: p, temperature and partition. Theirs is also
+  /// gradient = published_code and a bootstrap sample.
+  std::vector<Preset> presets() const override;
+  /// Rows, log Phi, its standard error and the effective sample size of each class; a warning where
+  /// the latter is below 1 % of the samples.
+  Diagnostics diagnostics() const override;
+  /// Settings that differ in p, temperature and gradient alone are fitted and scored together, with
+  /// one logarithm for each element and one product. Phi is estimated from fewer rows (pooled:
+  /// about 2,048; per_class: about 32 of each class) or samples (256). The log-likelihood of a row x
+  /// is S(x) with partition = importance, plus D log(|x|_2 / |x|_p): the density at the unit l_p
+  /// norm, as a density of the norm and of the direction x / |x|_2, which is the same measure for
+  /// every p.
+  std::unique_ptr<Candidates> candidates(std::span<const OptionMap> settings,
+                                         Quantity quantity) const override;
+
   /// log Phi_k, [C].
   const VectorD& log_partition() const { return log_partition_; }
+  /// Of log Phi_k, [C]: from the spread of its terms, were they independent draws. NaN for one term.
+  const VectorD& standard_error() const { return standard_error_; }
+  /// (sum w)^2 / sum w^2 over the terms w of Phi_k, [C]; 0 for partition = none.
+  const VectorD& effective_samples() const { return effective_samples_; }
+  /// Training rows of each class.
+  const std::vector<Index>& class_rows() const { return class_rows_; }
+  /// The proposal that Phi was sampled from; what `auto` stands for after the fit.
+  Proposal proposal_used() const { return proposal_used_; }
 
   void visit(FieldVisitor& v) override {
     v.option("p", options_.p, Range{.min = 1, .max = 1e6, .open_min = true},
              "norm of psi; the paper searches (1, 3]");
-    v.option("temperature", options_.temperature, Range{.min = 1e-8, .max = 1e3}, "t");
+    v.option("temperature", options_.temperature, Range{.min = 1e-20, .max = 1e20}, "t");
+    v.option("gradient", options_.gradient, kGradients,
+             "of phi at the means: the formula, or as the authors' scripts normalise it");
     v.option("partition", options_.partition, kPartitions,
-             "Phi from all training rows, from those of each class, or 1");
+             "Phi from all training rows, from those of each class, by Monte Carlo, or 1");
+    v.option("resample", options_.resample, kResamples,
+             "pooled, per_class: each row once, or a bootstrap sample");
+    v.option("share", options_.share, Range{.min = 0, .max = 1, .open_min = true},
+             "pooled, per_class: of the rows that are drawn");
+    v.option("class_prior", options_.class_prior, kClassPriors,
+             "pi: equal, as in the training rows, or `priors`");
+    v.option("priors", options_.priors, Range{.min = 0, .max = 1},
+             "class_prior = given: one for each class, sum 1");
+    v.option("proposal", options_.proposal, kProposals,
+             "importance: where samples come from; auto takes the best");
+    v.option("degrees_of_freedom", options_.degrees_of_freedom,
+             Range{.min = 0, .max = 1e6, .open_min = true}, "importance: of student_t");
+    v.option("samples", options_.samples, Range{.min = 2, .max = 1e9},
+             "importance: for each class");
+    v.option("antithetic", options_.antithetic, "importance: samples in mirrored pairs");
+    v.option("seed", options_.seed, Range{.min = 0, .max = 9e15}, "of whatever is drawn");
     v.state("gradients", gradients_);
     v.state("half_squares", half_squares_);
+    v.state("log_priors", log_priors_);
     v.state("log_partition", log_partition_);
+    v.state("standard_error", standard_error_);
+    v.state("effective_samples", effective_samples_);
+    v.state("class_rows", class_rows_);
+    auto proposal = static_cast<Index>(proposal_used_);
+    v.state("proposal_used", proposal);
+    proposal_used_ = static_cast<Proposal>(proposal);
   }
 
  private:
   static constexpr double kTiny = 1e-10;  // the authors' guard in x / (|x|_p + 1e-10)
 
   double q() const { return options_.p / (options_.p - 1); }
+  Index classes() const { return gradients_.rows(); }
 
   void fit_state(BatchSource& source, const Exec& exec) override {
     const SourceInfo& info = source.info();
-    const MatrixD means = reduce(source, ClassMeans(info.classes, info.dim), exec).means();
-    set_means(means);
-    if (options_.partition == Partition::none)
-      log_partition_ = VectorD::Zero(means.rows());
-    else
-      log_partition_ = reduce(source, PartitionSums(*this), exec).log_partition();
+    const MatrixD means = set_means(reduce(source, ClassMeans(info.classes, info.dim), exec));
+    if (sums_rows()) {
+      const std::array<const ConjNorm*, 1> models = {this};
+      set_partition(reduce(source, PartitionSums(models), exec).estimate(0));
+    } else {
+      set_closed_partition(means, exec);
+    }
   }
 
-  /// mu_k / |mu_k|_p, then g(mu_k) and |mu_k|_q^2 / 2, in float64.
-  void set_means(const MatrixD& means) {
+  /// True if Phi is a sum over training rows.
+  bool sums_rows() const {
+    return options_.partition == Partition::pooled || options_.partition == Partition::per_class;
+  }
+
+  /// Phi that needs no rows: importance, none.
+  void set_closed_partition(const MatrixD& means, const Exec& exec) {
+    if (options_.partition == Partition::none) {
+      const VectorD zero = VectorD::Zero(classes());
+      return set_partition({zero, zero, zero, options_.proposal});
+    }
+    const ImportanceOptions sampling = {options_.proposal, options_.degrees_of_freedom,
+                                        options_.samples, options_.antithetic,
+                                        static_cast<std::uint64_t>(options_.seed)};
+    set_partition(importance_partition(
+        {means, gradients_, half_squares_, q(), options_.temperature}, sampling, exec));
+  }
+
+  void set_partition(const PartitionEstimate& estimate) {
+    log_partition_ = estimate.log_partition;
+    standard_error_ = estimate.standard_error;
+    effective_samples_ = estimate.effective_samples;
+    proposal_used_ = estimate.proposal;
+  }
+
+  /// mu_k / |mu_k|_p, which it returns, then g(mu_k), |mu_k|_q^2 / 2 and log pi_k, in float64.
+  MatrixD set_means(const ClassMeans& totals) {
+    MatrixD means = totals.means();
+    class_rows_ = totals.counts();
     gradients_.resize(means.rows(), means.cols());
     half_squares_.resize(means.rows());
     for (Index k = 0; k < means.rows(); ++k) {
-      const VectorD mu = means.row(k).transpose() / (norm(means.row(k), options_.p) + kTiny);
-      const double size = norm(mu, q());
+      means.row(k) /= norm(means.row(k), options_.p) + kTiny;
+      const double size = norm(means.row(k), q());
       half_squares_[k] = size * size / 2;
-      // |mu_i|^(q-1) / |mu|_q^(q-2) = |mu|_q (|mu_i| / |mu|_q)^(q-1): no power of a large ratio
-      for (Index i = 0; i < mu.size(); ++i)
-        gradients_(k, i) = static_cast<float>(
-            mu[i] == 0 ? 0
-                       : std::copysign(size * std::pow(std::abs(mu[i]) / size, q() - 1), mu[i]));
     }
-    packed_gradients_ = kernels::PackedMatrix(gradients_);
+    const bool over_classes = options_.gradient == Gradient::published_code;
+    for (Index k = 0; k < means.rows(); ++k)
+      for (Index i = 0; i < means.cols(); ++i) {
+        const double mu = means(k, i);
+        // |mu_i|^(q-1) / n^(q-2) = n (|mu_i| / n)^(q-1): no power of a large ratio
+        const double n = mu == 0        ? 1
+                         : over_classes ? norm(means.col(i), q())
+                                        : std::sqrt(2 * half_squares_[k]);
+        gradients_(k, i) = static_cast<float>(
+            mu == 0 ? 0 : std::copysign(n * std::pow(std::abs(mu) / n, q() - 1), mu));
+      }
+    set_priors();
+    return means;
   }
+
+  void set_priors();
 
   /// |x|_order with the largest entry factored out.
   static double norm(const VectorD& x, double order) {
@@ -111,101 +230,90 @@ class ConjNorm final : public Detector {
                : largest * std::pow((x.array().abs() / largest).pow(order).sum(), 1 / order);
   }
 
-  /// What a tile of raw rows x enters the formula with, z = x / (|x|_p + 1e-10):
+  /// What raw rows x enter the formula with, z = x / (|x|_p + 1e-10), for one model or for several
+  /// that share the work on the same rows:
   /// -d(z_i, mu_k) / t = scale_i <x_i, g_k> + shift_i - |mu_k|_q^2 / 2t.
-  struct RowTerms {
-    std::vector<float> scale;  // 1 / (t (|x_i|_p + 1e-10))
-    std::vector<float> shift;  // -|z_i|_q^2 / 2t
-  };
-  void row_terms(const MatrixView& x, RowTerms& terms) const {
-    thread_local Matrix norms;
-    const std::array<double, 2> orders = {options_.p, q()};
-    kernels::row_norms(x, orders, norms);
-    terms.scale.resize(static_cast<std::size_t>(x.rows()));
-    terms.shift.resize(terms.scale.size());
-    for (Index i = 0; i < x.rows(); ++i) {
-      const double unit = 1 / (static_cast<double>(norms(i, 0)) + kTiny);
-      const double size = static_cast<double>(norms(i, 1)) * unit;
-      terms.scale[static_cast<std::size_t>(i)] = static_cast<float>(unit / options_.temperature);
-      terms.shift[static_cast<std::size_t>(i)] =
-          static_cast<float>(-size * size / (2 * options_.temperature));
-    }
-  }
-
-  /// sum_i exp(-d(z_i, mu_k) / t) for each k, of all rows or of those of class k.
-  class PartitionSums {
+  class RowTerms {
    public:
-    explicit PartitionSums(const ConjNorm& model)
-        : model_(&model), sums_(model.gradients_.rows()) {}
+    RowTerms() = default;
+    explicit RowTerms(std::span<const ConjNorm* const> models);
 
-    Inputs inputs() const {
-      return {.features = true, .labels = model_->options_.partition == Partition::per_class};
+    struct Buffers {
+      Matrix norms, dots;               // of all models
+      std::vector<float> scale, shift;  // of the selected one
+    };
+    /// Norms, and products where wanted, of the rows of a tile.
+    void compute(const MatrixView& x, bool products, Buffers& buffers) const {
+      kernels::row_norms(x, orders_, buffers.norms);
+      if (products) kernels::matmul_nt(x, packed_gradients_, buffers.dots);
     }
-
-    void add(const Batch& batch) {
-      for (Index first = 0; first < batch.rows(); first += kernels::kTileRows)
-        add_tile(batch.slice(first, std::min(kernels::kTileRows, batch.rows() - first)));
-    }
-
-    void merge(const PartitionSums& other) { sums_.merge(other.sums_); }
-
-    VectorD log_partition() const {
-      return sums_.values() - model_->half_squares_ / model_->options_.temperature;
-    }
-
-    void visit(FieldVisitor& v) { sums_.visit(v); }
+    /// Fills scale and shift of a model; returns its products (without meaning if none were made).
+    MatrixView select(std::size_t model, Buffers& buffers) const;
 
    private:
-    void add_tile(const Batch& tile) {
-      thread_local RowTerms terms;
-      const MatrixView& x = *tile.features;
-      model_->row_terms(x, terms);
-      if (model_->options_.partition == Partition::pooled) {
-        thread_local Matrix dots;
-        kernels::matmul_nt(x, model_->packed_gradients_, dots);
-        sums_.add_columns(dots, terms.scale, terms.shift);
-        return;
-      }
-      thread_local std::vector<float> own;  // <x_i, g_k> for the class k of row i alone
-      own.resize(terms.scale.size());
-      kernels::row_dot_selected(x, model_->gradients_, *tile.labels, own);
-      for (std::size_t i = 0; i < own.size(); ++i)
-        sums_.add((*tile.labels)[i], static_cast<double>(terms.scale[i]) * own[i] + terms.shift[i]);
-    }
-
-    const ConjNorm* model_;
-    LogSumExp sums_;
+    struct Member {
+      Index geometry;  // models of the same p and gradient have the same norms and products
+      double temperature;
+    };
+    std::vector<Member> members_;
+    std::vector<double> orders_;  // p, q of each geometry
+    Index classes_ = 0;
+    kernels::PackedMatrix packed_gradients_;  // of all geometries, one below the other
   };
 
-  void prepare() override {
-    const Index classes = gradients_.rows();
-    if (classes < 1 || half_squares_.size() != classes || log_partition_.size() != classes)
-      throw std::invalid_argument("shapes of gradients, half_squares and log_partition disagree");
-    packed_gradients_ = kernels::PackedMatrix(gradients_);
-    // -|mu_k|_q^2 / 2t - log Phi_k - log C
-    offsets_.resize(static_cast<std::size_t>(gradients_.rows()));
-    const double log_classes = std::log(static_cast<double>(gradients_.rows()));
-    for (Index k = 0; k < gradients_.rows(); ++k)
-      offsets_[static_cast<std::size_t>(k)] = static_cast<float>(
-          -half_squares_[k] / options_.temperature - log_partition_[k] - log_classes);
-  }
+  /// sum_i c_i exp(-d(z_i, mu_k) / t) for each k, of all rows or of those of class k, for each of
+  /// several models that agree in the options of the partition.
+  class PartitionSums {
+   public:
+    explicit PartitionSums(std::span<const ConjNorm* const> models);
+
+    Inputs inputs() const { return {.features = true, .labels = per_class()}; }
+    void add(const Batch& batch);
+    void merge(const PartitionSums& other);
+    void visit(FieldVisitor& v);
+    PartitionEstimate estimate(std::size_t model) const;
+
+   private:
+    const Options& options() const { return models_.front()->options_; }
+    bool per_class() const { return options().partition == Partition::per_class; }
+    /// c_i of a row, by its number in the source.
+    Index draws(Index row) const;
+    void add_rows(const MatrixView& x, Labels labels);
+
+    std::vector<const ConjNorm*> models_;
+    std::shared_ptr<const RowTerms> terms_;
+    std::vector<LogSumExp> sums_;  // of each model
+    std::vector<Index> drawn_;     // sum_i c_i of each class, or of all rows
+  };
+
+  class Group;   // settings that are worked on together
+  class Groups;  // any settings
+
+  void prepare() override;
+  void set_offsets();
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local RowTerms terms;
-    thread_local Matrix dots;
-    row_terms(*tile.features, terms);
-    kernels::matmul_nt(*tile.features, packed_gradients_, dots);
+    thread_local RowTerms::Buffers buffers;
+    terms_.compute(*tile.features, true, buffers);
+    score_rows(terms_.select(0, buffers), buffers, out);
+  }
+
+  void score_rows(const MatrixView& dots, const RowTerms::Buffers& terms,
+                  std::span<float> out) const {
     kernels::row_log_sum_exp_affine(dots, terms.scale, offsets_, out);
     for (std::size_t i = 0; i < out.size(); ++i) out[i] += terms.shift[i];
   }
 
   Options options_;
-  Matrix gradients_;       // g(mu_k), [C, D]
-  VectorD half_squares_;   // |mu_k|_q^2 / 2, [C]
-  VectorD log_partition_;  // log Phi_k, [C]
+  Matrix gradients_;                                            // g(mu_k), [C, D]
+  VectorD half_squares_;                                        // |mu_k|_q^2 / 2, [C]
+  VectorD log_priors_;                                          // log pi_k, [C]
+  VectorD log_partition_, standard_error_, effective_samples_;  // [C]
+  std::vector<Index> class_rows_;
+  Proposal proposal_used_ = Proposal::automatic;
   // derived
-  kernels::PackedMatrix packed_gradients_;
-  std::vector<float> offsets_;
+  RowTerms terms_;
+  std::vector<float> offsets_;  // -|mu_k|_q^2 / 2t - log Phi_k + log pi_k
 };
 
 }  // namespace ood

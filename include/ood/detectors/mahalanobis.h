@@ -40,6 +40,9 @@ class Mahalanobis final : public Detector {
 
   Index rank() const { return distance_.rank; }
   double condition_number() const { return distance_.condition_number; }
+  Diagnostics diagnostics() const override {
+    return {.values = distance_.found(""), .per_class = {}, .warnings = {}};
+  }
 
   void visit(FieldVisitor& v) override {
     v.option("ridge", options_.ridge, Range{.min = 0, .max = 1e6},

@@ -102,7 +102,8 @@ void RowLogSumExpAffine(const float* dots, size_t stride, size_t rows, size_t co
 
 /// One group of up to Lanes columns, all rows of the tile.
 HWY_INLINE void column_group(const float* dots, size_t stride, size_t rows, size_t width,
-                             const float* scale, const float* shift, double* max, double* sum) {
+                             const float* scale, const float* shift, double* max, double* sum,
+                             double* squares) {
   const F32 d;
   const size_t lanes = hn::Lanes(d);
   const auto value = [&](size_t i) HWY_ATTR {
@@ -116,25 +117,34 @@ HWY_INLINE void column_group(const float* dots, size_t stride, size_t rows, size
     largest = hn::Max(largest, e);
     poison = add_poison(poison, e);
   }
-  V32 terms = hn::Zero(d);
-  for (size_t i = 0; i < rows; ++i) terms = hn::Add(terms, hn::Exp(d, hn::Sub(value(i), largest)));
+  V32 terms = hn::Zero(d), term_squares = hn::Zero(d);
+  for (size_t i = 0; i < rows; ++i) {
+    const V32 term = hn::Exp(d, hn::Sub(value(i), largest));
+    terms = hn::Add(terms, term);
+    term_squares = hn::MulAdd(term, term, term_squares);
+  }
 
-  HWY_ALIGN float tile_max[HWY_MAX_BYTES / sizeof(float)], tile_sum[HWY_MAX_BYTES / sizeof(float)];
+  constexpr size_t kMostLanes = HWY_MAX_BYTES / sizeof(float);
+  HWY_ALIGN float tile_max[kMostLanes], tile_sum[kMostLanes], tile_squares[kMostLanes];
   hn::Store(hn::Add(largest, poison), d, tile_max);
   hn::Store(hn::Add(terms, poison), d, tile_sum);
+  hn::Store(hn::Add(term_squares, poison), d, tile_squares);
   for (size_t j = 0; j < width; ++j) {
     const double joint = std::max(max[j], static_cast<double>(tile_max[j]));
-    sum[j] = sum[j] * std::exp(max[j] - joint) +
-             static_cast<double>(tile_sum[j]) * std::exp(static_cast<double>(tile_max[j]) - joint);
+    const double before = std::exp(max[j] - joint),
+                 here = std::exp(static_cast<double>(tile_max[j]) - joint);
+    sum[j] = sum[j] * before + static_cast<double>(tile_sum[j]) * here;
+    squares[j] = squares[j] * before * before + static_cast<double>(tile_squares[j]) * here * here;
     max[j] = joint;
   }
 }
 
 void ColumnLogSumExp(const float* dots, size_t stride, size_t rows, size_t cols, const float* scale,
-                     const float* shift, double* max, double* sum) {
+                     const float* shift, double* max, double* sum, double* squares) {
   const size_t lanes = hn::Lanes(F32());
   for (size_t j = 0; j < cols; j += lanes)
-    column_group(dots + j, stride, rows, std::min(lanes, cols - j), scale, shift, max + j, sum + j);
+    column_group(dots + j, stride, rows, std::min(lanes, cols - j), scale, shift, max + j, sum + j,
+                 squares + j);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -181,17 +191,19 @@ void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale
 }
 
 void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
-                        std::span<const float> shift, std::span<double> max,
-                        std::span<double> sum) {
+                        std::span<const float> shift, std::span<double> max, std::span<double> sum,
+                        std::span<double> squares) {
   ensure_simd_target();
   const Rows r = rows_of("column_log_sum_exp", dots, static_cast<size_t>(dots.rows()));
   require_size("column_log_sum_exp", "scale", scale.size(), dots.rows());
   require_size("column_log_sum_exp", "shift", shift.size(), dots.rows());
   require_size("column_log_sum_exp", "max", max.size(), dots.cols());
   require_size("column_log_sum_exp", "sum", sum.size(), dots.cols());
+  require_size("column_log_sum_exp", "squares", squares.size(), dots.cols());
   if (r.rows == 0) return;
   HWY_DYNAMIC_DISPATCH(ColumnLogSumExp)
-  (r.data, r.stride, r.rows, r.cols, scale.data(), shift.data(), max.data(), sum.data());
+  (r.data, r.stride, r.rows, r.cols, scale.data(), shift.data(), max.data(), sum.data(),
+   squares.data());
 }
 
 }  // namespace ood::kernels

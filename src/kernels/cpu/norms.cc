@@ -12,7 +12,51 @@ HWY_BEFORE_NAMESPACE();
 namespace ood::kernels {
 namespace HWY_NAMESPACE {
 
-/// sum_j ratio_j^order over a row of ratios = |x| / max|x| and their logarithms.
+using I32 = hn::RebindToSigned<F32>;
+
+/// log2(r) for r in [0, 2), -infinity for r = 0 and what is smaller than a normal number.
+/// r = m 2^e with m in [sqrt(1/2), sqrt(2)), log2(m) = t P(t) with t = m - 1. P has the least largest
+/// relative error of its degree, 2.6e-8.
+HWY_INLINE V32 log2_of(V32 r) {
+  const F32 d;
+  const I32 di;
+  const auto c = [&](float v) HWY_ATTR { return hn::Set(d, v); };
+  const auto root = hn::BitCast(di, c(0.70710678f));
+  const auto e = hn::ShiftRight<23>(hn::Sub(hn::BitCast(di, r), root));
+  const V32 m = hn::BitCast(d, hn::Sub(hn::BitCast(di, r), hn::ShiftLeft<23>(e)));
+  const V32 t = hn::Sub(m, c(1.0f));
+  V32 poly = hn::MulAdd(c(0.12583689391613007f), t, c(-0.20726968348026276f));
+  poly = hn::MulAdd(poly, t, c(0.21571561694145203f));
+  poly = hn::MulAdd(poly, t, c(-0.23894482851028442f));
+  poly = hn::MulAdd(poly, t, c(0.28791624307632446f));
+  poly = hn::MulAdd(poly, t, c(-0.3607036769390106f));
+  poly = hn::MulAdd(poly, t, c(0.48091062903404236f));
+  poly = hn::MulAdd(poly, t, c(-0.7213473320007324f));
+  poly = hn::MulAdd(poly, t, c(1.4426950216293335f));
+  const V32 log = hn::MulAdd(poly, t, hn::ConvertTo(d, e));
+  const V32 nothing = c(-std::numeric_limits<float>::infinity());
+  return hn::IfThenElse(hn::Lt(r, c(std::numeric_limits<float>::min())), nothing, log);
+}
+
+/// 2^y for y <= 1; below 2^-126 something from 0 to there. y = n + f with f in [-1/2, 1/2],
+/// 2^f = 1 + f P(f) with the largest relative error 3.8e-9.
+HWY_INLINE V32 exp2_of(V32 y) {
+  const F32 d;
+  const I32 di;
+  const auto c = [&](float v) HWY_ATTR { return hn::Set(d, v); };
+  y = hn::Max(y, c(-126.0f));
+  const auto n = hn::NearestInt(y);
+  const V32 f = hn::Sub(y, hn::ConvertTo(d, n));
+  V32 poly = hn::MulAdd(c(0.00015403512225020677f), f, c(0.0013390735257416964f));
+  poly = hn::MulAdd(poly, f, c(0.009618237614631653f));
+  poly = hn::MulAdd(poly, f, c(0.05550357326865196f));
+  poly = hn::MulAdd(poly, f, c(0.24022649228572845f));
+  poly = hn::MulAdd(poly, f, c(0.6931471824645996f));
+  poly = hn::MulAdd(poly, f, c(1.0f));
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, poly), hn::ShiftLeft<23>(n)));
+}
+
+/// sum_j ratio_j^order over a row of ratios = |x| / max|x| and their logarithms to the base 2.
 HWY_INLINE double power_sum(const float* ratios, const float* logs, size_t n, double order) {
   const F32 d;
   V32 sum = hn::Zero(d);
@@ -20,10 +64,9 @@ HWY_INLINE double power_sum(const float* ratios, const float* logs, size_t n, do
     for_each_vector(ratios, n, 0.0f, [&](V32 r) HWY_ATTR { sum = hn::MulAdd(r, r, sum); });
   } else {
     const V32 power = hn::Set(d, static_cast<float>(order));
-    for_each_vector_pair(ratios, logs, n, 0.0f, [&](V32 r, V32 log) HWY_ATTR {
-      sum =
-          hn::Add(sum, hn::IfThenElseZero(hn::Gt(r, hn::Zero(d)), hn::Exp(d, hn::Mul(power, log))));
-    });
+    // An entry of 0 adds up to 2^-126: nothing beside the largest, which adds 1
+    for_each_vector(logs, n, -std::numeric_limits<float>::infinity(),
+                    [&](V32 log) HWY_ATTR { sum = hn::Add(sum, exp2_of(hn::Mul(power, log))); });
   }
   return static_cast<double>(sum_lanes(sum));
 }
@@ -48,12 +91,16 @@ void RowNorms(const float* x, size_t stride, size_t rows, size_t cols, const dou
       for (size_t k = 0; k < count; ++k) out[i * count + k] = bad;
       continue;
     }
-    const V32 divisor = hn::Set(d, max);
+    // |x| / max by two factors: a power of two, which is exact, and what is left of 1 / max, which
+    // neither overflows nor underflows then
+    const int shift = std::clamp(-std::ilogb(max), -126, 126);
+    const V32 scale = hn::Set(d, std::ldexp(1.0f, shift));
+    const V32 reciprocal = hn::Set(d, 1.0f / std::ldexp(max, shift));
     size_t j = 0;
     for_each_vector(row, cols, 0.0f, [&](V32 v) HWY_ATTR {
-      const V32 ratio = hn::Div(hn::Abs(v), divisor);
+      const V32 ratio = hn::Mul(hn::Mul(hn::Abs(v), scale), reciprocal);
       hn::StoreU(ratio, d, ratios.data() + j);
-      if (need_logs) hn::StoreU(hn::Log(d, ratio), d, logs.data() + j);
+      if (need_logs) hn::StoreU(log2_of(ratio), d, logs.data() + j);
       j += lanes;
     });
     for (size_t k = 0; k < count; ++k)

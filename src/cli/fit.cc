@@ -1,0 +1,67 @@
+#include <chrono>
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/detector_arguments.h"
+#include "cli/progress_line.h"
+#include "errors.h"
+#include "ood/report.h"
+#include "ood/version.h"
+
+namespace ood::cli {
+
+namespace {
+
+struct FitArguments {
+  std::string file;
+  DetectorArguments detector;
+  std::string format = "table";
+};
+
+OptionMap options_of(const Detector& detector) {
+  OptionMap options;
+  for (const OptionInfo& option : detector.options()) options[option.name] = option.value;
+  return options;
+}
+
+void run(const FitArguments& arguments) {
+  const auto detectors = make_detectors(arguments.detector);
+  Detector& detector = *detectors.front();
+  const Dataset dataset(arguments.file);
+  Report report{.file = arguments.file,
+                .model = dataset.info().model,
+                .id_dataset = dataset.info().id_dataset,
+                .version = OOD_VERSION,
+                .id_accuracy = {},
+                .rows = {},
+                .timings = {},
+                .left_out = {}};
+  {
+    ProgressLine line;
+    report.searches =
+        choose_options(dataset, detectors, arguments.detector,
+                       [&](std::string_view step, double done) { line.show(step, done); });
+    line.show("fit", 0);
+    detector.fit(*dataset.source("train"), {.threads = arguments.detector.threads});
+  }
+  report.fits.push_back(
+      {std::string(detector.name()), options_of(detector), detector.diagnostics()});
+  print_warnings(report);
+  print(arguments.format == "json" ? to_json(report) : to_table(report, true));
+}
+
+}  // namespace
+
+void add_fit(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand(
+      "fit", "Fit a detector on /train of a feature file and show what the fit found out");
+  auto arguments = std::make_shared<FitArguments>();
+  command->add_option("file", arguments->file, "Feature file (HDF5)")->required();
+  add_detector_arguments(*command, arguments->detector, true);
+  command->add_option("--format,-f", arguments->format, "Form of the output")
+      ->check(CLI::IsMember({"table", "json"}))
+      ->capture_default_str();
+  command->callback([arguments, &action] { action = [arguments] { run(*arguments); }; });
+}
+
+}  // namespace ood::cli

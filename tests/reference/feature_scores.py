@@ -1,0 +1,141 @@
+"""Scores made of the features: mahalanobis, relative_mahalanobis, knn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import pinvh
+
+from feature_files import SPLITS, Array, FeatureFile, class_means
+from tolerances import Result, by_row, dot_loss
+
+
+@dataclass(frozen=True)
+class Precision:
+    matrix: Array
+    rank: int
+    condition_number: float  # largest / smallest retained eigenvalue
+
+    def distance2(self, z: Array, mean: Array) -> float:
+        return float((z - mean) @ self.matrix @ (z - mean))
+
+    def loss(self, z: Array, centre: Array, distance2: float) -> float:
+        """Bound on the float32 loss of a squared distance.
+
+        d^2 = |A (z - mean)|^2 with A^T A = P. The product A (z - centre), and A (mean - centre),
+        in float32 loses up to dot_loss |A| |z - centre| (spectral norm; so an ill-conditioned P
+        costs sqrt(condition number)), and d^2 twice that times d; taking d^2 apart into
+        |a|^2 - 2 a.b + |b|^2 loses dot_loss |A (z - centre)|^2 more.
+        """
+        lost = dot_loss(len(z))
+        spectral = math.sqrt(float(np.linalg.norm(self.matrix, 2)))
+        length = float(np.linalg.norm(z - centre))
+        return lost * (2.0 * math.sqrt(distance2) * spectral * length
+                       + self.distance2(z, centre))
+
+
+def precision_of(covariance: Array, ridge: float) -> Precision:
+    """Pseudo-inverse of S + ridge (tr S / D) I; eigenvalues <= D eps lambda_max count as zero."""
+    dim = len(covariance)
+    if ridge > 0.0:
+        covariance = covariance + ridge * np.trace(covariance) / dim * np.eye(dim)
+    matrix, rank = pinvh(covariance, return_rank=True)  # cuts at D eps max |lambda|
+    values = np.linalg.eigvalsh(covariance)
+    retained = values[values > dim * np.finfo(np.float64).eps * values[-1]]
+    assert len(retained) == rank
+    # The rank must not hang on the cutoff: at least four orders of magnitude above it, and what is
+    # below is rounding noise of the smallest kind.
+    assert retained[0] > 1e-6 * values[-1]
+    assert np.all(np.abs(values[:dim - rank]) < 1e-15 * values[-1])
+    return Precision(matrix, int(rank), float(retained[-1] / retained[0]))
+
+
+def tied_precision(file: FeatureFile, ridge: float) -> tuple[Array, Precision]:
+    """Class means and P of S = (1/N) sum_i (z_i - mu_{y_i}) (z_i - mu_{y_i})^T."""
+    means = class_means(file)
+    dim = file.train_features.shape[1]
+    covariance = np.zeros((dim, dim))
+    for z, label in zip(file.train_features, file.train_labels):
+        covariance += np.outer(z - means[label], z - means[label])
+    return means, precision_of(covariance / len(file.train_features), ridge)
+
+
+def global_precision(file: FeatureFile, ridge: float) -> tuple[Array, Precision]:
+    """Mean and P_0 of S_0 = (1/N) sum_i (z_i - mu) (z_i - mu)^T."""
+    mean = file.train_features.mean(axis=0)
+    dim = len(mean)
+    covariance = np.zeros((dim, dim))
+    for z in file.train_features:
+        covariance += np.outer(z - mean, z - mean)
+    return mean, precision_of(covariance / len(file.train_features), ridge)
+
+
+def mahalanobis(file: FeatureFile, ridge: float = 0.0) -> Result:
+    """-min_c (z - mu_c)^T P (z - mu_c). Lee et al., NeurIPS 2018, arXiv:1807.03888."""
+    means, precision = tied_precision(file, ridge)
+    centre = file.train_features.mean(axis=0)
+
+    def nearest(z: Array) -> float:
+        return min(precision.distance2(z, mean) for mean in means)
+
+    return Result(
+        by_row(file.features, lambda z: -nearest(z)), rtol=None,
+        bound=by_row(file.features, lambda z: precision.loss(z, centre, nearest(z))),
+        state={"rank": precision.rank, "condition_number": precision.condition_number})
+
+
+def relative_mahalanobis(file: FeatureFile, ridge: float = 0.0) -> Result:
+    """-min_c [d_c^2 - d_0^2]. Ren et al., 2021, arXiv:2106.09022.
+
+    d_c^2 as for mahalanobis, d_0^2 the distance to the global mean under the global covariance. The
+    two cancel, so the losses of both count in full.
+    """
+    means, precision = tied_precision(file, ridge)
+    mean, background = global_precision(file, ridge)
+
+    def nearest(z: Array) -> float:
+        return min(precision.distance2(z, m) for m in means)
+
+    def score(z: Array) -> float:
+        d0 = background.distance2(z, mean)
+        return -min(precision.distance2(z, m) - d0 for m in means)
+
+    def loss(z: Array) -> float:
+        return (precision.loss(z, mean, nearest(z))
+                + background.loss(z, mean, background.distance2(z, mean)))
+
+    return Result(
+        by_row(file.features, score), rtol=None, bound=by_row(file.features, loss),
+        state={"rank": precision.rank, "condition_number": precision.condition_number,
+               "background_rank": background.rank,
+               "background_condition_number": background.condition_number})
+
+
+def knn(file: FeatureFile, k: int = 50, normalize: bool = True) -> Result:
+    """-(distance to the k-th nearest train row). Sun et al., ICML 2022, arXiv:2204.06507.
+
+    normalize: rows z / |z|_2; a zero row stays zero. k = 1 is the nearest row.
+
+    Loss: d^2 = |z|^2 - 2 z.x + |x|^2 from a float32 inner product loses dot_loss (|z|^2 + |x|^2),
+    and d half of that over d. (Picking another neighbour for it does not matter: the k-th smallest
+    of a list moves by no more than its entries do.)
+    """
+    def prepare(z: Array) -> Array:
+        length = float(np.linalg.norm(z))
+        return z / length if normalize and length > 0.0 else z
+
+    train = [prepare(x) for x in file.train_features]
+    longest = max(float(np.linalg.norm(x)) for x in train)
+
+    def distance(z: Array) -> float:
+        return sorted(math.sqrt(math.fsum((prepare(z) - x)**2)) for x in train)[k - 1]
+
+    scores = by_row(file.features, lambda z: -distance(z))
+    bound = {
+        split: np.array([
+            dot_loss(len(z)) * (float(np.linalg.norm(prepare(z)))**2 + longest**2) / (-2.0 * s)
+            for z, s in zip(file.features[split], scores[split])])
+        for split in SPLITS}
+    return Result(scores, rtol=2e-6, bound=bound, atol=5e-7)

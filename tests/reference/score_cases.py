@@ -1,0 +1,97 @@
+"""Which detectors, on which file, with which options: the cases of scores.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from conjnorm import conjnorm
+from feature_files import DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
+from feature_scores import knn, mahalanobis, relative_mahalanobis
+from logit_scores import energy, entropy, gen, max_logit, msp
+from tolerances import Json, Result, tolerances
+
+DETECTORS: dict[str, Callable[..., Result]] = {
+    "msp": msp, "max_logit": max_logit, "energy": energy, "entropy": entropy, "gen": gen,
+    "mahalanobis": mahalanobis, "relative_mahalanobis": relative_mahalanobis, "knn": knn,
+    "conjnorm": conjnorm,
+}
+
+# p, t and partition of the authors' scripts.
+CONJNORM_OF_AUTHORS = ((2.5, 0.08, "pooled"), (2.2, 0.05, "pooled"), (1.8, 0.005, "per_class"),
+                       (1.5, 0.0005, "per_class"))
+GAUSSIAN: Json = {"p": 2.0, "partition": "importance", "proposal": "gaussian"}
+PRIORS = [0.25, 0.125, 0.0625, 0.0625, 0.125, 0.125, 0.25]  # of small.h5; they sum to 1 exactly
+
+# (file, detector, options); empty options are the defaults of the detector.
+SCORE_CASES: list[tuple[str, str, Json]] = [
+    (SMALL, "msp", {}),
+    (SMALL, "max_logit", {}),
+    (SMALL, "energy", {"temperature": 1.0}),
+    (SMALL, "energy", {"temperature": 0.5}),
+    (SMALL, "energy", {"temperature": 10.0}),
+    (SMALL, "entropy", {}),
+    (SMALL, "gen", {}),
+    (SMALL, "gen", {"gamma": 0.5, "top_m": 3}),
+    (SMALL, "gen", {"gamma": 1.0, "top_m": 1}),
+    (SMALL, "mahalanobis", {}),
+    (SMALL, "mahalanobis", {"ridge": 0.01}),
+    (DEFICIENT, "mahalanobis", {}),
+    (SMALL, "relative_mahalanobis", {}),
+    (SMALL, "relative_mahalanobis", {"ridge": 0.01}),
+    (DEFICIENT, "relative_mahalanobis", {}),
+    (SMALL, "knn", {}),
+    (SMALL, "knn", {"k": 1}),
+    (SMALL, "knn", {"k": 10, "normalize": False}),
+    *((SMALL, "conjnorm", {"p": p, "temperature": t, "partition": partition})
+      for p, t, partition in (*CONJNORM_OF_AUTHORS, (2.0, 0.1, "none"), (3.0, 0.08, "pooled"),
+                              (4.0, 0.08, "pooled"), (1.2, 0.05, "per_class"),
+                              (1.05, 0.001, "pooled"))),
+    *((DEFICIENT, "conjnorm", {"p": p, "temperature": t, "partition": partition})
+      for p, t, partition in ((2.5, 0.08, "pooled"), (3.0, 0.08, "per_class"),
+                              (4.0, 0.08, "per_class"), (1.5, 0.0005, "per_class"))),
+    *((SMALL, "conjnorm",
+       {"p": p, "temperature": t, "gradient": "published_code", "partition": partition})
+      for p, t, partition in CONJNORM_OF_AUTHORS),
+    *((DEFICIENT, "conjnorm",
+       {"p": p, "temperature": t, "gradient": "published_code", "partition": partition})
+      for p, t, partition in ((2.5, 0.08, "pooled"), (1.5, 0.0005, "per_class"))),
+    # Two temperatures, numbers of samples and seeds: at p = 2 none of these matters to the estimate
+    (SMALL, "conjnorm", {**GAUSSIAN, "temperature": 0.1}),
+    (SMALL, "conjnorm", {**GAUSSIAN, "temperature": 0.005, "samples": 200, "seed": 7}),
+    (DEFICIENT, "conjnorm", {**GAUSSIAN, "temperature": 0.1, "antithetic": True}),
+    (SMALL, "conjnorm", {"partition": "pooled", "class_prior": "empirical"}),
+    (SMALL, "conjnorm", {"partition": "pooled", "class_prior": "given", "priors": PRIORS}),
+    (SMALL, "conjnorm", {**GAUSSIAN, "temperature": 0.1, "class_prior": "empirical"}),
+    (SMALL, "conjnorm",
+     {**GAUSSIAN, "temperature": 0.1, "class_prior": "given", "priors": PRIORS}),
+]
+
+
+def case_name(file: str, detector: str, options: Json) -> str:
+    parts = [detector, Path(file).stem]
+    parts += [f"{k}={v:g}" if isinstance(v, float) else f"{k}={json.dumps(v).strip(chr(34))}"
+              for k, v in options.items()]
+    return " ".join(parts if options else [*parts, "defaults"])
+
+
+def make_scores(folder: Path) -> Json:
+    """Scores of the feature files in `folder`."""
+    files = {name: FeatureFile.read(folder / name) for name in (SMALL, DEFICIENT)}
+    cases: list[Json] = []
+    for file, detector, options in SCORE_CASES:
+        result = DETECTORS[detector](files[file], **options)
+        case: Json = {
+            "name": case_name(file, detector, options), "file": file, "detector": detector,
+            "options": options, **tolerances(result),
+            "scores": {split: result.scores[split].tolist() for split in SPLITS},
+        }
+        if result.state is not None:
+            if file == DEFICIENT and "rank" in result.state:
+                assert result.state["rank"] == DEFICIENT_RANK
+            case["state"] = result.state
+            if result.state_atol is not None:
+                case["state_atol"] = result.state_atol
+        cases.append(case)
+    return {"cases": cases}
