@@ -1,7 +1,9 @@
 #include "ood/importance.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <random>
 #include <vector>
@@ -20,7 +22,7 @@ constexpr Index kTileSamples = 16;
 
 constexpr std::uint32_t kDrawStream = 0x100, kPilotStream = 0x110;  // + proposal
 
-/// Draws e of a proposal at 0 with t = 1, and the logarithm of its density there.
+/// The density r of a proposal at 0 with t = 1, and draws from it.
 class Sampler {
  public:
   Sampler(Proposal proposal, const ImportanceOptions& options, double q, Index dim,
@@ -42,17 +44,25 @@ class Sampler {
                   dim_ / 2 * log(2.0) + lgamma(1 + dim_ / 2);
   }
 
-  /// log of what the density was divided by.
+  Proposal proposal() const { return proposal_; }
+  /// log of what makes r integrate to 1.
   double log_norm() const { return log_norm_; }
 
-  /// Sample `m` into `e`; returns log r(e) + log_norm().
+  /// log r(e) by |e|_2^2 (gaussian, student_t) or |e|_q^2 (matched).
+  double log_density(double square, double q_square) const {
+    if (proposal_ == Proposal::gaussian) return -square / 2 - log_norm_;
+    if (proposal_ == Proposal::matched) return -q_square / 2 - log_norm_;
+    return -(freedom_ + dim_) / 2 * std::log1p(square / freedom_) - log_norm_;
+  }
+
+  /// Draw `m` into `e`; returns log r(e).
   double draw(Index m, Eigen::Ref<Vector> e) const {
     const bool mirrored = antithetic_ && m % 2 == 1;
     ItemRandom random(seed_, stream_, static_cast<std::uint64_t>(antithetic_ ? m / 2 : m));
-    const double log_density =
+    const double log_r =
         proposal_ == Proposal::matched ? draw_matched(random, e) : draw_round(random, e);
     if (mirrored) e = -e;
-    return log_density;
+    return log_r;
   }
 
  private:
@@ -62,9 +72,7 @@ class Sampler {
     if (proposal_ == Proposal::student_t)
       scale = 1 / std::sqrt(std::chi_squared_distribution<double>(freedom_)(random) / freedom_);
     for (float& entry : e) entry = static_cast<float>(scale * normal(random));
-    const double square = e.cast<double>().squaredNorm();  // of the entries as they were rounded
-    return proposal_ == Proposal::gaussian ? -square / 2
-                                           : -(freedom_ + dim_) / 2 * std::log1p(square / freedom_);
+    return log_density(e.cast<double>().squaredNorm(), 0);  // of the entries as they were rounded
   }
 
   double draw_matched(ItemRandom& random, Eigen::Ref<Vector> e) const {
@@ -74,13 +82,13 @@ class Sampler {
     VectorD y(e.size());
     for (double& entry : y) {
       const std::uint32_t word = random();
-      const double u = (word >> 1) * 0x1p-31;
+      const double u = ((word >> 1) + 0.5) * 0x1p-31;  // never 0: y = 0 has no direction
       entry = std::pow(gamma(random), 1 / q_) * (word & 1 ? u : -u);
     }
     const double largest = y.cwiseAbs().maxCoeff();
     const double norm = largest * std::pow((y.array().abs() / largest).pow(q_).sum(), 1 / q_);
     e = (y * (std::sqrt(square) / norm)).cast<float>();
-    return -square / 2;
+    return log_density(0, square);
   }
 
   Proposal proposal_;
@@ -92,7 +100,19 @@ class Sampler {
   double log_norm_ = 0;
 };
 
-/// Weighs samples of one proposal for all classes.
+/// Draws in rows, and log r of each.
+struct Draws {
+  Matrix e;
+  VectorD log_r;
+
+  void fill(const Sampler& sampler, Index first, Index count, Index dim) {
+    e.resize(count, dim);
+    log_r.resize(count);
+    for (Index m = 0; m < count; ++m) log_r[m] = sampler.draw(first + m, e.row(m).transpose());
+  }
+};
+
+/// Weighs draws for all classes. f_k(e) = exp(-d_k(mu_k + sqrt(t) e) / t), w = f / r.
 class Weigher {
  public:
   explicit Weigher(const BregmanDensities& densities)
@@ -102,9 +122,12 @@ class Weigher {
         at_center_(
             densities.centers.cwiseProduct(densities.gradients.cast<double>()).rowwise().sum()) {}
 
+  Index dim() const { return centers_.cols(); }
+  Index classes() const { return centers_.rows(); }
+
   PartitionEstimate estimate(const Sampler& sampler, const ImportanceOptions& options,
-                             Index samples, const Exec& exec) const {
-    const Index classes = centers_.rows(), tiles = (samples + kTileSamples - 1) / kTileSamples;
+                             const Exec& exec) const {
+    const Index samples = options.samples, tiles = (samples + kTileSamples - 1) / kTileSamples;
     const bool pairs = options.antithetic;
     struct Sums {
       LogSumExp weights, pair_means;
@@ -112,35 +135,105 @@ class Weigher {
     std::vector<Sums> parts(static_cast<std::size_t>(tiles));
     parallel_for(tiles, exec, [&](Index tile) {
       const Index first = tile * kTileSamples;
-      thread_local Matrix log_weights;
-      weigh(sampler, first, std::min(kTileSamples, samples - first), log_weights);
+      thread_local Draws draws;
+      thread_local MatrixD log_f;
+      draws.fill(sampler, first, std::min(kTileSamples, samples - first), dim());
+      evaluate(draws.e, log_f);
+      // without the large constant, so that float32 keeps the digits that tell weights apart
+      const VectorD log_r = draws.log_r.array() + sampler.log_norm();
+      const Matrix log_weights = (log_f.colwise() - log_r).cast<float>();
       Sums& part = parts[static_cast<std::size_t>(tile)];
-      part.weights = LogSumExp(classes);
+      part.weights = LogSumExp(classes());
       part.weights.add_columns(log_weights);
       if (!pairs) return;
-      part.pair_means = LogSumExp(classes);
+      part.pair_means = LogSumExp(classes());
       for (Index i = 0; i < log_weights.rows(); i += 2)
-        for (Index k = 0; k < classes; ++k)
+        for (Index k = 0; k < classes(); ++k)
           part.pair_means.add(k, log_mean(log_weights(i, k), log_weights(i + 1, k)));
     });
-    Sums total{LogSumExp(classes), LogSumExp(classes)};
+    Sums total{LogSumExp(classes()), LogSumExp(classes())};
     for (const Sums& part : parts) {
       total.weights.merge(part.weights);
       if (pairs) total.pair_means.merge(part.pair_means);
     }
 
+    const auto count = [&](Index n) {
+      return VectorD::Constant(classes(), static_cast<double>(n));
+    };
     PartitionEstimate estimate;
-    // what was left out of the exponents: the density is that of z = mu + sqrt(t) e
-    const double constant =
-        sampler.log_norm() +
-        static_cast<double>(centers_.cols()) / 2 * std::log(densities_.temperature) -
-        std::log(static_cast<double>(samples));
-    estimate.log_partition = total.weights.values().array() + constant;
+    estimate.log_partition = total.weights.values().array() + sampler.log_norm() + log_volume() -
+                             std::log(static_cast<double>(samples));
     estimate.effective_samples = total.weights.effective_terms();
-    const auto count = [&](Index n) { return VectorD::Constant(classes, static_cast<double>(n)); };
     estimate.standard_error = pairs ? total.pair_means.standard_error(count(samples / 2))
                                     : total.weights.standard_error(count(samples));
+    estimate.proposal = sampler.proposal();
     return estimate;
+  }
+
+  /// The proposal with the larger effective sample size, (int f)^2 / int f^2 / r for each draw, in
+  /// the class where that is smallest. Each is judged on draws from all of them, weighed by the
+  /// density of the mixture: its own draws would not tell of what they miss.
+  Proposal choose(const ImportanceOptions& options, Index pilot, const Exec& exec) const {
+    // of equals, such as those at p = 2, the first is taken
+    constexpr std::array kinds = {Proposal::gaussian, Proposal::matched, Proposal::student_t};
+    std::vector<Sampler> samplers;
+    for (const Proposal kind : kinds)
+      samplers.emplace_back(kind, options, densities_.q, dim(), kPilotStream);
+    struct Sums {
+      LogSumExp integral;                                  // of f
+      std::array<LogSumExp, kinds.size()> second_moments;  // of w under each proposal
+    };
+    const Index tiles_of_each = (pilot + kTileSamples - 1) / kTileSamples;
+    std::vector<Sums> parts(static_cast<std::size_t>(tiles_of_each) * kinds.size());
+    parallel_for(std::ssize(parts), exec, [&](Index tile) {
+      const Index first = tile % tiles_of_each * kTileSamples;
+      const Sampler& drawn_by = samplers[static_cast<std::size_t>(tile / tiles_of_each)];
+      thread_local Draws draws;
+      thread_local MatrixD log_f;
+      thread_local Matrix norms;
+      draws.fill(drawn_by, first, std::min(kTileSamples, pilot - first), dim());
+      evaluate(draws.e, log_f);
+      const std::array<double, 1> order = {densities_.q};
+      kernels::row_norms(draws.e, order, norms);
+
+      MatrixD log_r(draws.e.rows(), std::ssize(kinds));
+      VectorD log_mixture(draws.e.rows());
+      for (Index m = 0; m < log_r.rows(); ++m) {
+        const double norm = norms(m, 0), square = draws.e.row(m).cast<double>().squaredNorm();
+        for (std::size_t j = 0; j < kinds.size(); ++j)
+          log_r(m, static_cast<Index>(j)) = samplers[j].log_density(square, norm * norm);
+        const double largest = log_r.row(m).maxCoeff();
+        log_mixture[m] = largest + std::log((log_r.row(m).array() - largest).exp().mean());
+      }
+      Sums& part = parts[static_cast<std::size_t>(tile)];
+      const auto sums = [&](const MatrixD& exponents) {
+        LogSumExp columns(classes());
+        columns.add_columns(Matrix(exponents.cast<float>()));
+        return columns;
+      };
+      part.integral = sums(log_f.colwise() - log_mixture);
+      for (std::size_t j = 0; j < kinds.size(); ++j)
+        part.second_moments[j] =
+            sums((2 * log_f).colwise() - (log_mixture + log_r.col(static_cast<Index>(j))));
+    });
+    Sums total = parts.front();
+    for (std::size_t i = 1; i < parts.size(); ++i) {
+      total.integral.merge(parts[i].integral);
+      for (std::size_t j = 0; j < kinds.size(); ++j)
+        total.second_moments[j].merge(parts[i].second_moments[j]);
+    }
+    Proposal chosen = kinds.front();
+    double best = -std::numeric_limits<double>::infinity();
+    for (std::size_t j = 0; j < kinds.size(); ++j) {
+      // the logarithm of the share, but for what all have in common
+      const double share =
+          (2 * total.integral.values() - total.second_moments[j].values()).minCoeff();
+      if (share > best + 0.01) {
+        best = share;
+        chosen = kinds[j];
+      }
+    }
+    return chosen;
   }
 
  private:
@@ -149,30 +242,26 @@ class Weigher {
     return larger + std::log((std::exp(a - larger) + std::exp(b - larger)) / 2);
   }
 
-  /// log w of `count` samples, [count, C], without the constants that all share.
-  void weigh(const Sampler& sampler, Index first, Index count, Matrix& log_weights) const {
-    thread_local Matrix draws, shifted, dots, norms;
-    thread_local std::vector<double> log_densities;
+  /// log of the volume that z = mu + sqrt(t) e takes of that of e.
+  double log_volume() const {
+    return static_cast<double>(dim()) / 2 * std::log(densities_.temperature);
+  }
+
+  /// log f_k(e_m), [rows of e, C].
+  void evaluate(const Matrix& e, MatrixD& log_f) const {
+    thread_local Matrix shifted, dots, norms;
     const double t = densities_.temperature;
     const auto sigma = static_cast<float>(std::sqrt(t));
-    draws.resize(count, centers_.cols());
-    log_densities.resize(static_cast<std::size_t>(count));
-    for (Index m = 0; m < count; ++m)
-      log_densities[static_cast<std::size_t>(m)] =
-          sampler.draw(first + m, draws.row(m).transpose());
-    kernels::matmul_nt(draws, packed_, dots);
-
+    kernels::matmul_nt(e, packed_, dots);
     const std::array<double, 1> order = {densities_.q};
-    log_weights.resize(count, centers_.rows());
-    for (Index k = 0; k < centers_.rows(); ++k) {
-      shifted = (sigma * draws).rowwise() + centers_.row(k);
+    log_f.resize(e.rows(), classes());
+    for (Index k = 0; k < classes(); ++k) {
+      shifted = (sigma * e).rowwise() + centers_.row(k);
       kernels::row_norms(shifted, order, norms);
-      for (Index m = 0; m < count; ++m) {
+      for (Index m = 0; m < e.rows(); ++m) {
         const double norm = norms(m, 0);
         const double product = at_center_[k] + std::sqrt(t) * static_cast<double>(dots(m, k));
-        log_weights(m, k) =
-            static_cast<float>(-(norm * norm / 2 + densities_.half_squares[k] - product) / t -
-                               log_densities[static_cast<std::size_t>(m)]);
+        log_f(m, k) = -(norm * norm / 2 + densities_.half_squares[k] - product) / t;
       }
     }
   }
@@ -193,25 +282,14 @@ PartitionEstimate importance_partition(const BregmanDensities& densities,
         "samples has {}, expected {}", samples,
         options.antithetic ? "an even number, 2 or more, for antithetic pairs" : "2 or more");
   const Weigher weigher(densities);
-  const Index dim = densities.centers.cols();
   Proposal chosen = options.proposal;
   if (chosen == Proposal::automatic) {
     // draws of its own: choosing by the draws that are averaged would bias the estimate
     const Index pilot = std::min(samples, std::max<Index>(64, samples / 16 * 2));
-    double best = 0;
-    for (const Proposal proposal : {Proposal::gaussian, Proposal::matched, Proposal::student_t}) {
-      const Sampler sampler(proposal, options, densities.q, dim, kPilotStream);
-      const double size = weigher.estimate(sampler, options, pilot, exec).effective_samples.sum();
-      if (size > 1.01 * best) {  // where they are equal, as at p = 2, the first
-        best = size;
-        chosen = proposal;
-      }
-    }
+    chosen = weigher.choose(options, pilot, exec);
   }
-  const Sampler sampler(chosen, options, densities.q, dim, kDrawStream);
-  PartitionEstimate estimate = weigher.estimate(sampler, options, samples, exec);
-  estimate.proposal = chosen;
-  return estimate;
+  return weigher.estimate(Sampler(chosen, options, densities.q, weigher.dim(), kDrawStream),
+                          options, exec);
 }
 
 }  // namespace ood

@@ -12,7 +12,7 @@ namespace ood {
 
 /// The density r that samples for class k are drawn from, with t the temperature and D dimensions.
 enum class Proposal {
-  automatic,  ///< the one of those below with the larger effective sample size in a pilot run
+  automatic,  ///< the one of those below with the larger effective sample size, by a pilot run
   gaussian,   ///< N(mu_k, t I)
   student_t,  ///< multivariate Student t at mu_k with scale matrix t I
   matched     ///< exp(-|z - mu_k|_q^2 / 2t) / Z: the tails of the density itself, Z in closed form
@@ -50,8 +50,10 @@ struct PartitionEstimate {
 /// are estimated better than each Phi_k.
 ///
 /// The standard error of log Phi_k is sqrt((M sum w^2 / (sum w)^2 - 1) / (M - 1)), over means of
-/// pairs where samples are antithetic. `automatic` compares the proposals, by the sum over classes
-/// of their effective sample sizes, on draws of their own, so that the estimate stays unbiased.
+/// pairs where samples are antithetic. `automatic` compares the effective sample sizes that the
+/// proposals would have, in the class where each is smallest, on draws of all three: a proposal's
+/// own draws do not tell of the weights that they miss. The estimate is made of other draws, and so
+/// stays unbiased.
 ///
 /// cost   O(M D C) for the norms |z_km|_q and the product <e_m, g_k>; memory O(16 (D + C)) for each
 ///        thread. The same bits for any number of threads.
