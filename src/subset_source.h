@@ -29,6 +29,7 @@ class SubsetSource final : public BatchSource {
   SubsetSource(BatchSource& source, std::vector<char> mask, std::vector<Index> classes = {})
       : source_(source), mask_(std::move(mask)), classes_(std::move(classes)) {
     info_ = source.info();
+    info_.name = "part of " + info_.name;
     info_.rows = std::ranges::count(mask_, 1);
     if (classes_.empty()) return;
     info_.has = {.features = info_.has.features, .labels = info_.has.labels};

@@ -63,7 +63,7 @@ struct SearchData {
 
 struct SearchPoint {
   OptionMap options;                                    ///< those that are searched
-  double value = 0;                                     ///< of the criterion
+  double value = 0;                                     ///< of the criterion; NaN is never the best
   std::vector<std::pair<std::string, double>> parts{};  ///< that value is the mean of, if several
   std::vector<std::string> warnings{};                  ///< of the fit
 };

@@ -62,8 +62,7 @@ void ConjNorm::set_priors() {
   }
 }
 
-Diagnostics ConjNorm::diagnostics() const {
-  if (classes() == 0) return {};
+Diagnostics ConjNorm::found() const {
   const auto column = [](const auto& values) {
     return std::vector<double>(values.begin(), values.end());
   };
@@ -255,6 +254,7 @@ class ConjNorm::Group {
 
   void fit(BatchSource& source, const Exec& exec) {
     const SourceInfo& info = source.info();
+    models_.front().check_source(info);
     const auto totals = reduce(source, ClassMeans(info.classes, info.dim), exec);
     std::vector<const ConjNorm*> models;
     for (ConjNorm& model : models_) {
@@ -269,7 +269,10 @@ class ConjNorm::Group {
       const auto sums = reduce(source, PartitionSums(models), exec);
       for (std::size_t m = 0; m < models_.size(); ++m) models_[m].set_partition(sums.estimate(m));
     }
-    for (ConjNorm& model : models_) model.set_offsets();
+    for (ConjNorm& model : models_) {
+      model.set_offsets();
+      model.set_fitted(info);
+    }
   }
 
   /// Writes the scores of a tile into columns [column, column + size()) of out, from row `begin`.
@@ -314,10 +317,15 @@ class ConjNorm::Groups final : public Candidates {
   }
 
   void fit(BatchSource& source, const Exec& exec) override {
-    for (Group& group : groups_) group.fit(source, exec);
+    with_context("conjnorm.fit", [&] {
+      for (Group& group : groups_) group.fit(source, exec);
+    });
   }
 
   void score(const Batch& batch, MatrixD& out, const Exec& exec) const override {
+    with_context("conjnorm.score", [&] {
+      for (const Group& group : groups_) group.model(0).check_batch(batch);
+    });
     const MatrixView& x = *batch.features;
     const Index rows = x.rows();
     MatrixD grouped(rows, std::ssize(places_));  // columns in the order of the groups
