@@ -9,8 +9,8 @@
 
 namespace ood {
 
-/// Calls visit(begin, count) for each run of chosen rows among rows [first, first + rows) of a mask;
-/// begin counts from `first`.
+/// Calls visit(begin, count) for each run of chosen rows among rows [first, first + rows) of a
+/// mask; begin counts from `first`.
 template <class Visit>
 void for_each_run(std::span<const char> mask, Index first, Index rows, const Visit& visit) {
   const auto begin = mask.begin() + first, end = begin + rows;
