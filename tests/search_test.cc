@@ -317,6 +317,35 @@ TEST_CASE("search: values may be text, and an axis may be the name of a preset")
   CHECK((text.curve[1].options == own_types));
 }
 
+TEST_CASE("search: id_likelihood is the mean log-likelihood of the in-distribution rows") {
+  MemorySource source(train().batch()), val(id_val().batch());
+  const auto result = search(*make_detector("conjnorm", {{"temperature", 0.3}}),
+                             {.grid = {{"p", {1.5, 2.0, 3.0}}}}, {.train = source, .id_val = &val});
+  REQUIRE(result.curve.size() == 3);
+  CHECK(result.outliers.empty());
+  double highest = -std::numeric_limits<double>::infinity(), best = 0;
+  for (const SearchPoint& point : result.curve) {
+    const double p = std::get<double>(point.options.at("p"));
+    const auto scores = scores_of("conjnorm",
+                                  {{"p", p},
+                                   {"temperature", 0.3},
+                                   {"partition", std::string("importance")},
+                                   {"samples", Index{256}}},
+                                  id_val().batch());
+    double sum = 0;  // of S(x) + D log(|x|_2 / |x|_p)
+    for (Index i = 0; i < 120; ++i) {
+      const Eigen::ArrayXd x = id_val().features.row(i).cast<double>().array().abs();
+      sum += scores[static_cast<std::size_t>(i)] +
+             kDim * (std::log(x.square().sum()) / 2 - std::log(x.pow(p).sum()) / p);
+    }
+    CHECK(point.value == doctest::Approx(sum / 120).epsilon(1e-4));
+    CHECK(point.parts.empty());
+    if (sum > highest) best = p;
+    highest = std::max(highest, sum);
+  }
+  CHECK(std::get<double>(result.best.options.at("p")) == best);
+}
+
 TEST_CASE("search: progress rises; the detector that is given stays as it is") {
   const auto detector = make_detector("knn", {{"k", Index{7}}});
   MemorySource source(train().batch());
