@@ -213,8 +213,9 @@ class SeparateCandidates : public Candidates {
     out.resize(batch.rows(), std::ssize(detectors_));
     for (std::size_t s = 0; s < detectors_.size(); ++s) {
       detectors_[s]->score(batch, scores, exec);
-      out.col(static_cast<Index>(s)) =
-          Eigen::Map<const Vector>(scores.data(), std::ssize(scores)).cast<double>();
+      if (!scores.empty())
+        out.col(static_cast<Index>(s)) =
+            Eigen::Map<const Vector>(scores.data(), std::ssize(scores)).cast<double>();
     }
   }
 

@@ -244,7 +244,7 @@ class Trials {
       return std::pair(uniform(spec_.seed, kClassStream, static_cast<std::uint64_t>(c)), c);
     });
     Index left_out = 0;
-    for (const std::size_t half : {0, 1}) {
+    for (std::size_t half = 0; half < 2; ++half) {
       std::vector<char> inside(order.size(), 0), outside(order.size(), 1);
       for (std::size_t i = half; i < order.size(); i += 2) {
         inside[static_cast<std::size_t>(order[i])] = 1;

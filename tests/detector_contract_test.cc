@@ -424,6 +424,9 @@ TEST_CASE("contract: candidates of the settings as they are score as the detecto
       for (Index s = 0; s < 2; ++s)
         CHECK(scores(i, s) == doctest::Approx(expected[static_cast<std::size_t>(i)]).epsilon(1e-4));
     CHECK(candidates->diagnostics(1).any() == detector->diagnostics().any());
+    candidates->score(queries().batch().slice(0, 0), scores);
+    CHECK(scores.rows() == 0);
+    CHECK(scores.cols() == 2);
 
     const std::vector<OptionMap> wrong = {{}, {{"nonsense", true}}};
     for (const Quantity quantity : {Quantity::score, Quantity::log_likelihood})

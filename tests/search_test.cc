@@ -211,11 +211,11 @@ TEST_CASE(
     "search: each point of a grid has the value of a single fit; the first of equals is best") {
   const SearchAxis k = {"k", {Index{1}, Index{5}, Index{40}, Index{5}}};
   const SearchAxis temperature = {"temperature", {0.25, 1.0, 8.0, 1.0}};
-  for (const auto& [name, axis] : {std::pair<std::string, SearchAxis>{"knn", k},
-                                   std::pair<std::string, SearchAxis>{"energy", temperature}})
+  for (const std::string name : {"knn", "energy"})
     for (const bool low : {false, true}) {
       CAPTURE(name);
       CAPTURE(low);
+      const SearchAxis& axis = name == "knn" ? k : temperature;
       MemorySource source(train().batch(), &train().head), val(id_val().batch(), &train().head),
           first(near().batch(), &train().head), second(far().batch(), &train().head);
       const SearchSpec spec = {
@@ -442,7 +442,7 @@ TEST_CASE("search: held-out rows are no rows of the fit, and never the first of 
       }
     return held;
   };
-  for (const std::uint64_t seed : {0, 1, 2, 3}) {
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
     CAPTURE(seed);
     const auto most = run(seed, 2048, 0.5);
     CHECK(most.size() > 40);  // half the rows but for firsts of a class

@@ -148,7 +148,8 @@ void ConjNorm::PartitionSums::add(const Batch& batch) {
       continue;
     }
     std::vector<Index> drawn;  // rows of the tile, each as often as it was drawn
-    for (Index i = 0; i < tile.rows(); ++i) drawn.insert(drawn.end(), draws(tile.first_row + i), i);
+    for (Index i = 0; i < tile.rows(); ++i)
+      drawn.insert(drawn.end(), static_cast<std::size_t>(draws(tile.first_row + i)), i);
     if (drawn.empty()) continue;
     drawn_rows.resize(std::ssize(drawn), tile.features->cols());
     drawn_labels.clear();
@@ -328,6 +329,8 @@ class ConjNorm::Groups final : public Candidates {
     });
     const MatrixView& x = *batch.features;
     const Index rows = x.rows();
+    out.resize(rows, std::ssize(places_));
+    if (rows == 0) return;
     MatrixD grouped(rows, std::ssize(places_));  // columns in the order of the groups
     std::vector<Index> first_columns = {0};
     for (const Group& group : groups_)
@@ -338,7 +341,6 @@ class ConjNorm::Groups final : public Candidates {
       for (std::size_t g = 0; g < groups_.size(); ++g)
         groups_[g].score_tile(part, grouped, begin, first_columns[g]);
     });
-    out.resize(rows, std::ssize(places_));
     for (Index s = 0; s < out.cols(); ++s) {
       const auto [group, member] = places_[static_cast<std::size_t>(s)];
       out.col(s) = grouped.col(first_columns[group] + static_cast<Index>(member));
