@@ -175,18 +175,6 @@ class SetOptions : public FieldVisitor {
   const OptionMap& values_;
 };
 
-/// Runs `work`; what it throws about its input is passed on with who was at work.
-template <class Work>
-void with_context(const std::string& who, const Work& work) {
-  try {
-    work();
-  } catch (const std::invalid_argument& error) {
-    throw std::invalid_argument(who + ": " + error.what());
-  } catch (const std::domain_error& error) {
-    throw std::domain_error(who + ": " + error.what());
-  }
-}
-
 /// `given` with the options of the preset that it names, if it names one.
 OptionMap with_preset(const Detector& detector, OptionMap given) {
   const auto named = given.find("preset");
@@ -225,8 +213,9 @@ class SeparateCandidates : public Candidates {
     out.resize(batch.rows(), std::ssize(detectors_));
     for (std::size_t s = 0; s < detectors_.size(); ++s) {
       detectors_[s]->score(batch, scores, exec);
-      out.col(static_cast<Index>(s)) =
-          Eigen::Map<const Vector>(scores.data(), std::ssize(scores)).cast<double>();
+      if (!scores.empty())
+        out.col(static_cast<Index>(s)) =
+            Eigen::Map<const Vector>(scores.data(), std::ssize(scores)).cast<double>();
     }
   }
 
@@ -248,46 +237,60 @@ void check_width(const char* what, Index got, Index expected) {
 void Detector::fit(BatchSource& source, const Exec& exec) {
   fitted_ = false;
   with_context(fmt::format("{}.fit", name()), [&] {
-    const SourceInfo& info = source.info();
-    const Needs wanted = needs();
-    if (const Inputs missing = wanted.fit.without(available(info)); missing.any())
-      throw_invalid("{} has no {}", info.name, fmt::join(missing.names(), ", no "));
-    if (wanted.fit.any() && info.rows == 0)
-      throw_invalid("{} has 0 rows, expected 1 or more", info.name);
-    if (wanted.fit.labels &&
-        info.classes > info.rows)  // also keeps a stray label from taking memory
-      throw std::domain_error(
-          fmt::format("{} has {} classes but {} rows, expected 1 row or more of each", info.name,
-                      info.classes, info.rows));
+    check_source(source.info());
     fit_state(source, exec);
-    fitted_dim_ = wanted.score.features ? info.dim : 0;
-    fitted_classes_ = wanted.score.logits ? info.classes : 0;
+    set_widths(source.info());
     prepare();
   });
   fitted_ = true;
 }
 
-void Detector::score(const Batch& batch, std::span<float> out, const Exec& exec) const {
+void Detector::check_source(const SourceInfo& info) const {
+  const Inputs wanted = needs().fit;
+  if (const Inputs missing = wanted.without(available(info)); missing.any())
+    throw_invalid("{} has no {}", info.name, fmt::join(missing.names(), ", no "));
+  if (wanted.any() && info.rows == 0) throw_invalid("{} has 0 rows, expected 1 or more", info.name);
+  if (wanted.labels && info.classes > info.rows)  // also keeps a stray label from taking memory
+    throw std::domain_error(
+        fmt::format("{} has {} classes but {} rows, expected 1 row or more of each", info.name,
+                    info.classes, info.rows));
+}
+
+void Detector::set_widths(const SourceInfo& info) {
+  const Inputs wanted = needs().score;
+  fitted_dim_ = wanted.features ? info.dim : 0;
+  fitted_classes_ = wanted.logits ? info.classes : 0;
+}
+
+void Detector::set_fitted(const SourceInfo& info) {
+  set_widths(info);
+  fitted_ = true;
+}
+
+void Detector::check_batch(const Batch& batch) const {
   if (!fitted())
     throw std::logic_error(fmt::format("{}.score: not fitted, expected fit before score", name()));
+  const Inputs wanted = needs().score;
+  const Inputs given = {.features = batch.features.has_value(),
+                        .logits = batch.logits.has_value(),
+                        .labels = batch.labels.has_value(),
+                        .layers = !batch.layers.empty(),
+                        .copy_features = batch.copy_features.has_value(),
+                        .copy_logits = batch.copy_logits.has_value(),
+                        .head = true};  // needed in fit only, and kept from there
+  if (const Inputs missing = wanted.without(given); missing.any())
+    throw_invalid("batch has no {}", fmt::join(missing.names(), ", no "));
+  if (batch.rows() == 0) return;
+  if (wanted.features) check_width("features", batch.features->cols(), fitted_dim_);
+  if (wanted.logits) check_width("logits", batch.logits->cols(), fitted_classes_);
+}
+
+void Detector::score(const Batch& batch, std::span<float> out, const Exec& exec) const {
   with_context(fmt::format("{}.score", name()), [&] {
-    const Inputs wanted = needs().score;
-    const Inputs given = {.features = batch.features.has_value(),
-                          .logits = batch.logits.has_value(),
-                          .labels = batch.labels.has_value(),
-                          .layers = !batch.layers.empty(),
-                          .copy_features = batch.copy_features.has_value(),
-                          .copy_logits = batch.copy_logits.has_value(),
-                          .head = true};  // needed in fit only, and kept from there
-    if (const Inputs missing = wanted.without(given); missing.any())
-      throw_invalid("batch has no {}", fmt::join(missing.names(), ", no "));
+    check_batch(batch);
     const Index rows = batch.rows();
     if (std::ssize(out) != rows)
       throw_invalid("out has {} entries, expected {} as the batch has rows", out.size(), rows);
-    if (rows == 0) return;
-    if (wanted.features) check_width("features", batch.features->cols(), fitted_dim_);
-    if (wanted.logits) check_width("logits", batch.logits->cols(), fitted_classes_);
-
     const Index tiles = (rows + kernels::kTileRows - 1) / kernels::kTileRows;
     parallel_for(tiles, exec, [&](Index tile) {
       const Index begin = tile * kernels::kTileRows;

@@ -13,4 +13,16 @@ template <class... Args>
   throw std::invalid_argument(fmt::format(format, std::forward<Args>(args)...));
 }
 
+/// Runs `work`; what it throws about its input is passed on with who was at work.
+template <class Work>
+void with_context(const std::string& who, const Work& work) {
+  try {
+    work();
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(who + ": " + error.what());
+  } catch (const std::domain_error& error) {
+    throw std::domain_error(who + ": " + error.what());
+  }
+}
+
 }  // namespace ood

@@ -23,6 +23,9 @@ constexpr std::uint32_t kRowStream = 0x300, kMixStream = 0x301, kClassStream = 0
 /// Settings that are fitted together: more would need much memory for their parameters.
 constexpr std::size_t kMostAtOnce = 32;
 
+/// What is left of an interval in a step of the golden section.
+constexpr double kGolden = std::numbers::phi - 1;
+
 /// Exactly min(count, n) of n rows, each set of rows equally likely.
 std::vector<char> choose_rows(Index n, Index count, std::uint64_t seed) {
   std::vector<char> mask(static_cast<std::size_t>(n), 0);
@@ -174,7 +177,9 @@ class Trials {
     return points;
   }
 
+  /// A value that is no number is worse than any other.
   bool better(const SearchPoint& a, const SearchPoint& b) const {
+    if (std::isnan(b.value)) return !std::isnan(a.value);
     return spec_.criterion == Criterion::ood_val_fpr95 ? a.value < b.value : a.value > b.value;
   }
 
@@ -212,7 +217,8 @@ class Trials {
         known = 1;
       }
     }
-    Inputs wanted = needed;
+    // what the fit reads too, so that its values are checked here, by their rows in `train`
+    Inputs wanted = needed.with(detector_.needs().fit);
     wanted.labels = info.has.labels;
     main.id = Rows(train, wanted, held_, exec_);
     std::vector<char> others(held_.size());
@@ -269,6 +275,7 @@ class Trials {
   }
 
   double compare(const VectorD& id, const VectorD& outliers) const {
+    if (id.hasNaN() || outliers.hasNaN()) return std::nan("");  // beyond float32: no ranks
     const std::span<const double> a(id.data(), static_cast<std::size_t>(id.size())),
         b(outliers.data(), static_cast<std::size_t>(outliers.size()));
     return spec_.criterion == Criterion::ood_val_fpr95 ? fpr_at_tpr(a, b) : auroc(a, b);
@@ -302,15 +309,24 @@ std::vector<OptionMap> combinations(const std::vector<SearchAxis>& grid) {
   return settings;
 }
 
-/// The values of a setting as the detector reads them: of the option's own type. Throws if it is
-/// refused.
-OptionMap as_set(const Detector& detector, OptionMap setting) {
+/// A setting with values of the options' own types. Throws if one is wrong.
+OptionMap typed(const Detector& detector, OptionMap setting) {
   const auto trial = detector.clone();
   trial->set_options(setting);
   for (const OptionInfo& option : trial->options())
-    if (const auto searched = setting.find(option.name); searched != setting.end())
-      searched->second = option.value;
+    if (const auto given = setting.find(option.name); given != setting.end())
+      given->second = option.value;
   return setting;
+}
+
+/// What can be known to be wrong before data are read.
+void check(const Detector& detector, const SearchSpec& spec) {
+  if (spec.interval) {
+    const auto& [option, min, max, tolerance] = *spec.interval;
+    for (const double x : {min, max, max - kGolden * (max - min)})  // the last is no whole number
+      typed(detector, {{option, x}});
+  }
+  if (spec.criterion == Criterion::id_likelihood) detector.candidates({}, Quantity::log_likelihood);
 }
 
 using Progress = std::function<void(std::string_view step, double done)>;
@@ -337,22 +353,21 @@ std::vector<SearchPoint> golden_section(const Trials& trials, const SearchInterv
     curve.push_back(trials.run({&setting, 1}).front());
     return curve.back();
   };
-  const double ratio = std::numbers::phi - 1;
   double low = interval.min, high = interval.max;
-  double left = high - ratio * (high - low), right = low + ratio * (high - low);
+  double left = high - kGolden * (high - low), right = low + kGolden * (high - low);
   SearchPoint at_left = trial(left), at_right = trial(right);
   while (high - low > interval.tolerance) {
     if (trials.better(at_right, at_left)) {
       low = left;
       left = right;
       at_left = at_right;
-      right = low + ratio * (high - low);
+      right = low + kGolden * (high - low);
       at_right = trial(right);
     } else {
       high = right;
       right = left;
       at_right = at_left;
-      left = high - ratio * (high - low);
+      left = high - kGolden * (high - low);
       at_left = trial(left);
     }
   }
@@ -385,7 +400,8 @@ SearchResult search(const Detector& detector, const SearchSpec& spec, const Sear
                     const Exec& exec, const Progress& progress) {
   check(spec);
   auto settings = combinations(spec.grid);
-  for (OptionMap& setting : settings) setting = as_set(detector, setting);
+  for (OptionMap& setting : settings) setting = typed(detector, std::move(setting));
+  check(detector, spec);
   const Trials trials(detector, spec, data, exec);
   SearchResult result{.detector = std::string(detector.name()),
                       .criterion = spec.criterion,

@@ -9,8 +9,8 @@
 
 namespace ood {
 
-/// Calls visit(begin, count) for each run of chosen rows among rows [first, first + rows) of a mask;
-/// begin counts from `first`.
+/// Calls visit(begin, count) for each run of chosen rows among rows [first, first + rows) of a
+/// mask; begin counts from `first`.
 template <class Visit>
 void for_each_run(std::span<const char> mask, Index first, Index rows, const Visit& visit) {
   const auto begin = mask.begin() + first, end = begin + rows;
@@ -29,6 +29,7 @@ class SubsetSource final : public BatchSource {
   SubsetSource(BatchSource& source, std::vector<char> mask, std::vector<Index> classes = {})
       : source_(source), mask_(std::move(mask)), classes_(std::move(classes)) {
     info_ = source.info();
+    info_.name = "part of " + info_.name;
     info_.rows = std::ranges::count(mask_, 1);
     if (classes_.empty()) return;
     info_.has = {.features = info_.has.features, .labels = info_.has.labels};

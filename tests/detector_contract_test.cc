@@ -339,6 +339,101 @@ TEST_CASE("contract: options can be read, set, and are refused by name or range"
   }
 }
 
+TEST_CASE("contract: every preset can be set, sets its options alone, and gives way to others") {
+  const auto values = [](const Detector& detector) {
+    OptionMap map;
+    for (const OptionInfo& option : detector.options()) map[option.name] = to_text(option.value);
+    return map;
+  };
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto presets = make_detector(name)->presets();
+    for (const Preset& preset : presets) {
+      CAPTURE(preset.name);
+      CHECK_FALSE(preset.help.empty());
+      CHECK_FALSE(preset.options.empty());
+      OptionMap expected = values(*make_detector(name));
+      for (const auto& option : preset.options) expected[option.first] = to_text(option.second);
+      CHECK((values(*make_detector(name, {{"preset", preset.name}})) == expected));
+      // beside its own default, an option of the preset stays at that default
+      for (const auto& option : preset.options) {
+        const auto one = values(*make_detector(name)).at(option.first);
+        OptionMap changed = expected;
+        changed[option.first] = one;
+        CHECK((values(*make_detector(name, {{"preset", preset.name}, {option.first, one}})) ==
+               changed));
+      }
+    }
+    CHECK(contains(message_of([&] {
+                     make_detector(name)->set_options({{"preset", std::string("nonsense")}});
+                   }),
+                   presets.empty()
+                       ? name + ": unknown option preset, expected "
+                       : name + ": preset has nonsense, expected one of " + presets.front().name));
+  }
+}
+
+TEST_CASE("contract: a fit's diagnostics are those of that fit") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    CHECK_FALSE(make_detector(name)->diagnostics().any());
+    const auto detector = fitted(name);
+    const Diagnostics found = detector->diagnostics();
+    for (const auto& column : found.per_class) {
+      CHECK_FALSE(column.name.empty());
+      CHECK(std::ssize(column.values) == kClasses);
+    }
+    const auto same = [&](const Diagnostics& other) {
+      return std::ranges::equal(found.per_class, other.per_class,
+                                [](const auto& a, const auto& b) {
+                                  return a.name == b.name && a.values == b.values;
+                                }) &&
+             found.values == other.values && found.warnings == other.warnings;
+    };
+    CHECK(same(detector->clone()->diagnostics()));
+    CHECK(same(detector_from_bytes(to_bytes(*detector))->diagnostics()));
+    if (!detector->needs().fit.any()) continue;
+    auto bad = train();
+    bad.features(0, 0) = std::nanf("");
+    MemorySource source(bad.batch());
+    CHECK_FALSE(message_of([&] { detector->fit(source); }).empty());
+    CHECK_FALSE(detector->diagnostics().any());  // a fit that throws
+    const auto changed = fitted(name);
+    changed->set_options({});
+    CHECK_FALSE(changed->diagnostics().any());
+  }
+}
+
+TEST_CASE("contract: candidates of the settings as they are score as the detector does") {
+  const auto few = test::make_synthetic(32 * kClasses, kDim, kClasses, 7);  // what no estimate cuts
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name, few.batch());
+    const auto expected = detector->score(queries().batch());
+    OptionMap all;
+    for (const OptionInfo& option : detector->options()) all[option.name] = option.value;
+    const std::vector<OptionMap> settings = {{}, all};
+    const auto candidates = detector->candidates(settings, Quantity::score);
+    MemorySource source(few.batch(), &few.head, 50);
+    candidates->fit(source);
+    MatrixD scores;
+    candidates->score(queries().batch(), scores);
+    REQUIRE(scores.rows() == std::ssize(expected));
+    REQUIRE(scores.cols() == 2);
+    for (Index i = 0; i < scores.rows(); ++i)
+      for (Index s = 0; s < 2; ++s)
+        CHECK(scores(i, s) == doctest::Approx(expected[static_cast<std::size_t>(i)]).epsilon(1e-4));
+    CHECK(candidates->diagnostics(1).any() == detector->diagnostics().any());
+    candidates->score(queries().batch().slice(0, 0), scores);
+    CHECK(scores.rows() == 0);
+    CHECK(scores.cols() == 2);
+
+    const std::vector<OptionMap> wrong = {{}, {{"nonsense", true}}};
+    for (const Quantity quantity : {Quantity::score, Quantity::log_likelihood})
+      CHECK_THROWS_AS(detector->candidates(wrong, quantity), std::invalid_argument);
+  }
+}
+
 TEST_CASE("contract: setting options forgets what was fitted") {
   for (const auto& name : detector_names()) {
     CAPTURE(name);

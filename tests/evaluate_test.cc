@@ -180,3 +180,60 @@ TEST_CASE(
     }
   }
 }
+
+TEST_CASE("evaluate: sets that options were chosen on are left out; fits say what they found") {
+  const TemporaryFile file("evaluate_without");
+  write(file.path(), kTrain.batch(), kId.batch(), kOod.batch(), kOod.batch().slice(0, 70),
+        &kTrain.head);
+  const Dataset dataset(file.path());
+  const auto detectors = all_detectors();
+  const auto whole = evaluate(dataset, detectors);
+  const auto part = evaluate(dataset, detectors, {.exec = {}, .without = {"near"}});
+  CHECK(part.rows.size() == detectors.size());
+  for (const ReportRow& row : part.rows) {
+    CHECK(row.dataset == "far");
+    const auto same = std::ranges::find_if(whole.rows, [&](const ReportRow& other) {
+      return other.detector == row.detector && other.dataset == "far";
+    });
+    REQUIRE(same != whole.rows.end());
+    CHECK(row.metrics.auroc == same->metrics.auroc);
+  }
+  CHECK(part.timings[0].scored_rows == 270);
+  CHECK(part.id_accuracy == whole.id_accuracy);
+  CHECK(part.searches.empty());
+
+  std::vector<std::string> expected, found;  // those whose diagnostics hold something
+  for (const auto& detector : detectors)
+    if (detector->diagnostics().any()) expected.emplace_back(detector->name());
+  for (const ReportFit& fit : whole.fits) {
+    found.push_back(fit.detector);
+    CHECK(fit.found.any());
+    for (const auto& column : fit.found.per_class) CHECK(column.values.size() == 4);
+    if (fit.detector == "conjnorm") {
+      CHECK(fit.found.per_class.front().values == std::vector<double>(4, 150.0));  // rows
+      CHECK(std::get<std::string>(fit.options.at("partition")) == "pooled");
+    }
+  }
+  CHECK(found == expected);
+  CHECK(found.size() >= 3);
+}
+
+TEST_CASE("evaluate: a set to leave out must be there, and one must be left") {
+  const TemporaryFile file("evaluate_without_errors");
+  write(file.path(), kTrain.batch(), kId.batch(), kOod.batch(), kOod.batch(), &kTrain.head);
+  const Dataset dataset(file.path());
+  const auto message_of = [&](const std::vector<std::string>& without) {
+    try {
+      evaluate(dataset, all_detectors(), {.exec = {}, .without = without});
+    } catch (const std::invalid_argument& error) {
+      const std::string message = error.what();
+      return message.substr(message.find(".h5: ") + 5);
+    }
+    return std::string("no error");
+  };
+  CHECK(message_of({"svhn"}) == "/ood has no set svhn");
+  CHECK(message_of({"ood/near"}) == "/ood has no set ood/near");
+  CHECK(message_of({"near", "far"}) ==
+        "/ood has no set but those that options are chosen on, expected 1 or more");
+  CHECK(message_of({}) == "no error");
+}

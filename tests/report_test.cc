@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -36,6 +37,37 @@ Report small_report() {
   row("unknown", "", 0.125);
   report.timings.push_back({"energy", options, 0.5, 1.25, 250});
   return report;
+}
+
+/// What a search over two options found, and what the fit that followed says of itself.
+Report searched_report() {
+  Report report = small_report();
+  const auto point = [](double p, const char* gradient, double mixed, double left_out) {
+    return SearchPoint{.options = {{"gradient", std::string(gradient)}, {"p", p}},
+                       .value = (mixed + left_out) / 2,
+                       .parts = {{"mixed", mixed}, {"classes_left_out", left_out}}};
+  };
+  SearchResult search;
+  search.detector = "conjnorm";
+  search.criterion = Criterion::pseudo_ood;
+  search.curve = {point(1.5, "paper", 0.5, 0.25), point(2.5, "paper", 0.75, 1.0),
+                  point(2.5, "published_code", 1.0, 0.75)};
+  search.best = search.curve[1];
+  search.best.warnings = search.curve[1].warnings = {"careful"};
+  search.fit = {"x.h5: /train", 90};
+  search.id = {"x.h5: /train", 10};
+  search.outliers = {{"mixed rows of x.h5: /train", 10}, {"classes left out of x.h5: /train", 9}};
+  report.searches.push_back(search);
+  report.fits.push_back({"conjnorm",
+                         {{"p", 2.5}, {"priors", std::vector<double>{0.25, 0.75}}},
+                         {.values = {{"proposal", std::string("gaussian")}, {"samples", Index{64}}},
+                          .per_class = {{"rows", {40, 60}}, {"log_phi", {-1.5, 0.123456789}}},
+                          .warnings = {"cannot be trusted"}}});
+  return report;
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
 }
 
 }  // namespace
@@ -136,4 +168,86 @@ TEST_CASE("report: two detectors of one name are told apart by their options") {
   CHECK(table.find("energy (temperature=10)") != std::string::npos);
   CHECK(report.means().size() == 4);
   CHECK(report.means()[2].metrics.auroc == 0.0);
+}
+
+TEST_CASE("report: JSON has fits and searches whole") {
+  const json none = json::parse(to_json(small_report()));
+  CHECK(none["fits"] == json::array());
+  CHECK(none["searches"] == json::array());
+
+  const json root = json::parse(to_json(searched_report()));
+  REQUIRE(root["fits"].size() == 1);
+  CHECK(root["fits"][0] ==
+        json{{"detector", "conjnorm"},
+             {"options", {{"p", 2.5}, {"priors", {0.25, 0.75}}}},
+             {"values", {{"proposal", "gaussian"}, {"samples", 64}}},
+             {"per_class", {{"rows", {40.0, 60.0}}, {"log_phi", {-1.5, 0.123456789}}}},
+             {"warnings", {"cannot be trusted"}}});
+  REQUIRE(root["searches"].size() == 1);
+  const json search = root["searches"][0];
+  CHECK(search["detector"] == "conjnorm");
+  CHECK(search["criterion"] == "pseudo_ood");
+  CHECK(search["fit"] == json{{"source", "x.h5: /train"}, {"rows", 90}});
+  CHECK(search["id"] == json{{"source", "x.h5: /train"}, {"rows", 10}});
+  CHECK(search["outliers"][1] == json{{"source", "classes left out of x.h5: /train"}, {"rows", 9}});
+  CHECK(search["best"] == json{{"options", {{"gradient", "paper"}, {"p", 2.5}}},
+                               {"value", 0.875},
+                               {"parts", {{"mixed", 0.75}, {"classes_left_out", 1.0}}},
+                               {"warnings", {"careful"}}});
+  REQUIRE(search["curve"].size() == 3);
+  CHECK(search["curve"][0]["value"] == 0.375);
+  CHECK(search["curve"][0]["warnings"] == json::array());
+  CHECK(search["curve"][2]["options"]["gradient"] == "published_code");
+}
+
+TEST_CASE("report: a value that is no number is null in JSON") {
+  Report report = searched_report();
+  report.searches[0].curve[0].value = std::nan("");
+  CHECK(json::parse(to_json(report))["searches"][0]["curve"][0]["value"].is_null());
+}
+
+TEST_CASE("report: tables show the curve of a search, and what fits found if asked") {
+  const Report report = searched_report();
+  const std::string search =
+      "\nSearch: conjnorm, fitted on 90 rows of /train, compared on 10 of /train, against 10 of "
+      "mixed rows of /train, against 9 of classes left out of /train\n\n";
+  CHECK(contains(to_table(report),
+                 search + "gradient          p  pseudo_ood   mixed  classes_left_out  best\n"
+                          "paper           1.5      0.3750  0.5000            0.2500\n"
+                          "paper           2.5      0.8750  0.7500            1.0000     *\n"
+                          "published_code  2.5      0.8750  1.0000            0.7500\n"
+                          "\nbest: pseudo_ood = 0.8750 at gradient=paper, p=2.5\n"));
+  CHECK(contains(to_markdown(report),
+                 search +
+                     "| gradient       |   p | pseudo_ood |  mixed | classes_left_out | best |\n"
+                     "|:---------------|----:|-----------:|-------:|-----------------:|-----:|\n"
+                     "| paper          | 1.5 |     0.3750 | 0.5000 |           0.2500 |      |\n"));
+  const std::string fit =
+      "\nFit: conjnorm (p=2.5, priors=0.25,0.75)\nproposal = gaussian\nsamples = 64\n\n";
+  CHECK(to_table(report, true) == to_table(report) + fit +
+                                      "class  rows   log_phi\n"
+                                      "0        40      -1.5\n"
+                                      "1        60  0.123457\n");
+  CHECK(to_markdown(report, true) == to_markdown(report) + fit +
+                                         "| class | rows |  log_phi |\n"
+                                         "|:------|-----:|---------:|\n"
+                                         "| 0     |   40 |     -1.5 |\n"
+                                         "| 1     |   60 | 0.123457 |\n");
+  CHECK(to_csv(report) == to_csv(small_report()));
+}
+
+TEST_CASE("report: one part is no column; a report of a fit alone has no metrics") {
+  Report report = searched_report();
+  report.rows.clear();
+  report.timings.clear();
+  report.searches[0].criterion = Criterion::ood_val_fpr95;
+  report.searches[0].best.parts.pop_back();
+  for (SearchPoint& point : report.searches[0].curve) point.parts.pop_back();
+  const std::string table = to_table(report, true);
+  CHECK(contains(table, "\ngradient          p  ood_val_fpr95  best\n"));
+  CHECK_FALSE(contains(table, "AUROC"));
+  CHECK_FALSE(contains(to_markdown(report), "FPR95 %"));
+  report.searches.clear();
+  CHECK(to_table(report, true)
+            .starts_with("x.h5: net, in-distribution cifar10, accuracy 93.75 %\n\nFit: conjnorm"));
 }

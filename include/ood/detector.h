@@ -33,14 +33,15 @@ struct Diagnostics {
   bool any() const { return !values.empty() || !per_class.empty() || !warnings.empty(); }
 };
 
-/// Several settings of one detector on the same rows: what a search compares.
+/// Several settings of one detector on the same rows: what a search compares. Errors are those of
+/// the detector.
 class Candidates {
  public:
   virtual ~Candidates() = default;
   virtual void fit(BatchSource& source, const Exec& exec = {}) = 0;
   /// out [n, settings].
   virtual void score(const Batch& batch, MatrixD& out, const Exec& exec = {}) const = 0;
-  /// Of the fit of one setting.
+  /// Of the fit of one setting; empty before it.
   virtual Diagnostics diagnostics(Index setting) const = 0;
 };
 
@@ -89,7 +90,7 @@ class Detector {
   virtual std::vector<Preset> presets() const { return {}; }
 
   /// What the last fit found out about itself; empty before it.
-  virtual Diagnostics diagnostics() const { return {}; }
+  Diagnostics diagnostics() const { return fitted() ? found() : Diagnostics(); }
   /// This detector in several settings, each a change of its options, not fitted yet. Fits and
   /// scores are those of the single detectors, or, where a detector says so, estimates from fewer
   /// rows that serve to compare settings. Throws std::invalid_argument for a wrong option, and for
@@ -110,6 +111,12 @@ class Detector {
   /// Throws if an option that visit() shows is out of its range; for constructors.
   void check_options();
 
+  /// For candidates, which fit and score several detectors without calling their fit() and score():
+  /// what fit() checks first, and takes note of last, and what score() checks.
+  void check_source(const SourceInfo& info) const;
+  void set_fitted(const SourceInfo& info);
+  void check_batch(const Batch& batch) const;
+
   /// Width of the rows that were fitted on: D, C; 0 where fitting saw no such field.
   Index fitted_dim() const { return fitted_dim_; }
   Index fitted_classes() const { return fitted_classes_; }
@@ -121,6 +128,9 @@ class Detector {
   virtual void prepare() {}
   /// Scores up to kernels::kTileRows rows on the calling thread.
   virtual void score_tile(const Batch& tile, std::span<float> out) const = 0;
+  /// diagnostics() after a fit.
+  virtual Diagnostics found() const { return {}; }
+  void set_widths(const SourceInfo& info);
 
   Index fitted_dim_ = 0;
   Index fitted_classes_ = 0;

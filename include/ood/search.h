@@ -17,7 +17,7 @@ namespace ood {
 /// What makes one setting better than another.
 enum class Criterion {
   ood_val_auroc,  ///< mean AUROC of in-distribution rows against sets of validation outliers
-  ood_val_fpr95,  ///< mean FPR at 95 % TPR against them; smaller is better (the ConjNorm authors' way)
+  ood_val_fpr95,  ///< mean FPR at 95 % TPR against them; less is better (the ConjNorm authors' way)
   id_likelihood,  ///< mean log-likelihood of in-distribution rows under a normalised density
   pseudo_ood      ///< mean AUROC against outliers made from training rows, see SearchSpec
 };
@@ -40,11 +40,12 @@ struct SearchInterval {
 };
 
 /// How to search. In-distribution rows that settings are compared on are rows of id_val, or, where
-/// there is none and for pseudo_ood, training rows that are held out of the fit (never the first row
-/// of a class). pseudo_ood makes outliers from held-out rows in two ways, and takes the mean of the
-/// two: `mixed`, the means of two rows of different classes; and `classes_left_out`, rows of a random
-/// half of the classes, against those of the other half, which the detector is fitted on. The latter
-/// only for detectors that read nothing but features and labels: logits know all classes.
+/// there is none and for pseudo_ood, training rows that are held out of the fit (never the first
+/// row of a class). pseudo_ood makes outliers from held-out rows in two ways, and takes the mean of
+/// the two: `mixed`, the means of two rows of different classes; and `classes_left_out`, rows of a
+/// random half of the classes, against those of the other half, which the detector is fitted on.
+/// The latter only for detectors that read nothing but features and labels: logits know all
+/// classes.
 struct SearchSpec {
   std::vector<SearchAxis> grid{};            ///< every combination of values
   std::optional<SearchInterval> interval{};  ///< instead of a grid
@@ -63,7 +64,7 @@ struct SearchData {
 
 struct SearchPoint {
   OptionMap options;                                    ///< those that are searched
-  double value = 0;                                     ///< of the criterion
+  double value = 0;                                     ///< of the criterion; NaN is never the best
   std::vector<std::pair<std::string, double>> parts{};  ///< that value is the mean of, if several
   std::vector<std::string> warnings{};                  ///< of the fit
 };
@@ -83,8 +84,8 @@ struct SearchResult {
   std::vector<Rows> outliers;
 };
 
-/// Tries settings of `detector`, which is left as it is, and returns the best one with all the others.
-/// Settings that the detector can fit and score together cost little more than one, see
+/// Tries settings of `detector`, which is left as it is, and returns the best one with all the
+/// others. Settings that the detector can fit and score together cost little more than one, see
 /// Detector::candidates().
 ///
 /// errors std::invalid_argument: neither or both of grid and interval, an axis without values, a

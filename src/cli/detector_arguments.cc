@@ -203,7 +203,11 @@ std::vector<SearchResult> choose_options(
     sets.push_back(dataset.source(split));
     data.ood_val.emplace_back(split, sets.back().get());
   };
-  for (const std::string& name : arguments.ood_val) add_set(outlier_split(dataset, name).name);
+  for (const std::string& name : arguments.ood_val) {
+    if (std::ranges::count(arguments.ood_val, name) > 1)
+      throw_invalid("--ood-val has {} twice, expected each once", name);
+    add_set(outlier_split(dataset, name).name);
+  }
   if (outliers && arguments.ood_val.empty())
     for (const SplitInfo& known : dataset.info().splits)
       if (known.name.starts_with("ood_val/")) add_set(known.name);

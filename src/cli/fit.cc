@@ -25,6 +25,7 @@ OptionMap options_of(const Detector& detector) {
 }
 
 void run(const FitArguments& arguments) {
+  if (arguments.detector.all()) throw_invalid("--detector has all, expected one detector");
   const auto detectors = make_detectors(arguments.detector);
   Detector& detector = *detectors.front();
   const Dataset dataset(arguments.file);

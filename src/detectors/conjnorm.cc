@@ -62,8 +62,7 @@ void ConjNorm::set_priors() {
   }
 }
 
-Diagnostics ConjNorm::diagnostics() const {
-  if (classes() == 0) return {};
+Diagnostics ConjNorm::found() const {
   const auto column = [](const auto& values) {
     return std::vector<double>(values.begin(), values.end());
   };
@@ -149,7 +148,8 @@ void ConjNorm::PartitionSums::add(const Batch& batch) {
       continue;
     }
     std::vector<Index> drawn;  // rows of the tile, each as often as it was drawn
-    for (Index i = 0; i < tile.rows(); ++i) drawn.insert(drawn.end(), draws(tile.first_row + i), i);
+    for (Index i = 0; i < tile.rows(); ++i)
+      drawn.insert(drawn.end(), static_cast<std::size_t>(draws(tile.first_row + i)), i);
     if (drawn.empty()) continue;
     drawn_rows.resize(std::ssize(drawn), tile.features->cols());
     drawn_labels.clear();
@@ -255,6 +255,7 @@ class ConjNorm::Group {
 
   void fit(BatchSource& source, const Exec& exec) {
     const SourceInfo& info = source.info();
+    models_.front().check_source(info);
     const auto totals = reduce(source, ClassMeans(info.classes, info.dim), exec);
     std::vector<const ConjNorm*> models;
     for (ConjNorm& model : models_) {
@@ -271,7 +272,10 @@ class ConjNorm::Group {
       const auto sums = reduce(source, PartitionSums(models), exec);
       for (std::size_t m = 0; m < models_.size(); ++m) models_[m].set_partition(sums.estimate(m));
     }
-    for (ConjNorm& model : models_) model.set_offsets();
+    for (ConjNorm& model : models_) {
+      model.set_offsets();
+      model.set_fitted(info);
+    }
   }
 
   /// Writes the scores of a tile into columns [column, column + size()) of out, from row `begin`.
@@ -316,12 +320,19 @@ class ConjNorm::Groups final : public Candidates {
   }
 
   void fit(BatchSource& source, const Exec& exec) override {
-    for (Group& group : groups_) group.fit(source, exec);
+    with_context("conjnorm.fit", [&] {
+      for (Group& group : groups_) group.fit(source, exec);
+    });
   }
 
   void score(const Batch& batch, MatrixD& out, const Exec& exec) const override {
+    with_context("conjnorm.score", [&] {
+      for (const Group& group : groups_) group.model(0).check_batch(batch);
+    });
     const MatrixView& x = *batch.features;
     const Index rows = x.rows();
+    out.resize(rows, std::ssize(places_));
+    if (rows == 0) return;
     MatrixD grouped(rows, std::ssize(places_));  // columns in the order of the groups
     std::vector<Index> first_columns = {0};
     for (const Group& group : groups_)
@@ -332,7 +343,6 @@ class ConjNorm::Groups final : public Candidates {
       for (std::size_t g = 0; g < groups_.size(); ++g)
         groups_[g].score_tile(part, grouped, begin, first_columns[g]);
     });
-    out.resize(rows, std::ssize(places_));
     for (Index s = 0; s < out.cols(); ++s) {
       const auto [group, member] = places_[static_cast<std::size_t>(s)];
       out.col(s) = grouped.col(first_columns[group] + static_cast<Index>(member));

@@ -31,7 +31,7 @@ def test_help_names_every_command(ood: Run) -> None:
         result = ood(*arguments)
         assert result.returncode == 0
         assert result.stderr == ""
-    assert all(name in ood("--help").stdout for name in ("eval", "inspect", "list", "info"))
+    assert all(name in ood("--help").stdout for name in ("eval", "fit", "inspect", "list", "info"))
 
 
 def test_version_is_the_project_version(ood: Run) -> None:
@@ -45,6 +45,9 @@ def test_list_shows_detectors_and_options(ood: Run) -> None:
     lines = ood("list").stdout.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == DETECTORS
     assert any(line.strip().startswith("knn.k = 50") for line in lines)
+    presets = [line.split(": ")[0] for line in lines if ".preset = " in line]
+    assert presets == [f"  conjnorm.preset = {name}" for name in
+                       ("cifar10", "cifar100", "imagenet-resnet50", "imagenet-mobilenetv2")]
 
 
 def test_info_says_what_is_in_use(ood: Run) -> None:
@@ -83,6 +86,39 @@ def test_eval_json_rows(evaluate: Callable[..., dict], small: Path) -> None:
     assert report["left_out"] == []
     assert {mean["kind"] for mean in report["means"]} == {"near", "far"}
     assert all(timing["scored_rows"] == 80 for timing in report["timings"])
+
+
+def test_one_detector_needs_no_prefix(evaluate: Callable[..., dict], small: Path) -> None:
+    rows = evaluate(small, "-d", "knn", "-p", "k=5", "-p", "normalize=false")["rows"]
+    assert rows[0]["options"] == {"k": 5, "normalize": False}
+    assert evaluate(small, "-d", "knn", "-p", "knn.k=5", "-p", "normalize=false")["rows"] == rows
+
+
+def test_preset_sets_options_and_gives_way(evaluate: Callable[..., dict], small: Path) -> None:
+    def options(*arguments: str) -> dict:
+        return evaluate(small, "-d", "conjnorm", *arguments)["rows"][0]["options"]
+
+    default, preset = options(), options("-p", "preset=cifar10")
+    assert preset == {**default, "p": 2.2, "temperature": 0.05, "partition": "pooled"}
+    assert options("-p", "p=2", "-p", "preset=cifar10") == {**preset, "p": 2.0}
+    assert options("-p", "conjnorm.preset=imagenet-resnet50")["partition"] == "per_class"
+
+
+def test_eval_verbose_shows_fits(ood: Run, small: Path) -> None:
+    quiet = ood("eval", small).stdout
+    assert "Fit: " not in quiet
+    for form, start in (("table", "class "), ("markdown", "| class |")):
+        text = ood("eval", small, "-v", "-f", form).stdout
+        fits = [line.split()[1] for line in text.splitlines() if line.startswith("Fit: ")]
+        assert fits == ["mahalanobis", "relative_mahalanobis", "conjnorm"]
+        assert f"\n{start}" in text and "\nbackground_rank = 6\n" in text
+
+
+def test_eval_json_has_fits(evaluate: Callable[..., dict], small: Path) -> None:
+    fits = {fit["detector"]: fit for fit in evaluate(small)["fits"]}
+    assert fits["mahalanobis"]["values"]["rank"] == 6
+    assert fits["conjnorm"]["per_class"]["rows"] == [27, 27, 26]
+    assert fits["conjnorm"]["warnings"] == []
 
 
 def test_eval_csv_and_markdown(ood: Run, small: Path) -> None:
@@ -150,7 +186,7 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "A subcommand is required"),
-    (["nonsense"], "unknown command nonsense, expected one of eval, inspect, list, info"),
+    (["nonsense"], "unknown command nonsense, expected one of eval, fit, inspect, list, info"),
     (["eval"], "file is required"),
     (["eval", "FILE", "--format", "xml"], "xml"),
     (["eval", "FILE", "--threads", "-1"], "-1"),
@@ -158,6 +194,12 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
     (["eval", "FILE", "-d", "knnn"], "unknown detector knnn, expected one of msp, max_logit"),
     (["eval", "FILE", "-d", "knn,knn"], "--detectors has knn twice, expected each once"),
     (["eval", "FILE", "-p", "knn"], "-p has knn, expected <detector>.<option>=<value>"),
+    (["eval", "FILE", "-d", "knn,msp", "-p", "k=5"], "-p has k=5, expected <detector>.<option>="),
+    (["eval", "FILE", "-d", "knn", "-p", "k"], "-p has k, expected <detector>.<option>=<value>"),
+    (["eval", "FILE", "-d", "conjnorm", "-p", "preset=x"],
+     "conjnorm: preset has x, expected one of cifar10, cifar100, imagenet-resnet50"),
+    (["eval", "FILE", "-d", "knn", "-p", "preset=x"],
+     "knn: unknown option preset, expected one of k"),
     (["eval", "FILE", "-p", "knn.kk=3"], "knn: unknown option kk, expected one of k, normalize"),
     (["eval", "FILE", "-p", "knn.k=0"], "knn: option k has 0, expected a whole number, 1 or more"),
     (["eval", "FILE", "-p", "gen.gamma=x"], "gen: option gamma has x, expected a number, 1e-06 or more"),

@@ -93,9 +93,6 @@ class ConjNorm final : public Detector {
   /// The settings of the authors' scripts: p, temperature and partition. Theirs is also
   /// gradient = published_code and a bootstrap sample.
   std::vector<Preset> presets() const override;
-  /// Rows, log Phi, its standard error and the effective sample size of each class; a warning where
-  /// the latter is below 1 % of the samples.
-  Diagnostics diagnostics() const override;
   /// Settings that differ in p, temperature and gradient alone are fitted and scored together, with
   /// one logarithm for each element and one product. Phi is estimated from fewer rows (pooled:
   /// about 1,024; per_class: about 32 of each class) or samples (128, of `matched` where the
@@ -286,6 +283,10 @@ class ConjNorm final : public Detector {
     std::vector<LogSumExp> sums_;  // of each model
     std::vector<Index> drawn_;     // sum_i c_i of each class, or of all rows
   };
+
+  /// Rows, log Phi, its standard error and the effective sample size of each class; a warning where
+  /// the latter is below 1 % of the samples.
+  Diagnostics found() const override;
 
   class Group;   // settings that are worked on together
   class Groups;  // any settings

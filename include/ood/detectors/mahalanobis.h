@@ -40,9 +40,6 @@ class Mahalanobis final : public Detector {
 
   Index rank() const { return distance_.rank; }
   double condition_number() const { return distance_.condition_number; }
-  Diagnostics diagnostics() const override {
-    return {.values = distance_.found(""), .per_class = {}, .warnings = {}};
-  }
 
   void visit(FieldVisitor& v) override {
     v.option("ridge", options_.ridge, Range{.min = 0, .max = 1e6},
@@ -60,6 +57,9 @@ class Mahalanobis final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override {
     distance_.nearest(*tile.features, out);
     for (float& s : out) s = -s;
+  }
+  Diagnostics found() const override {
+    return {.values = distance_.found(""), .per_class = {}, .warnings = {}};
   }
 
   Options options_;

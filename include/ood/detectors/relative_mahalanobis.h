@@ -44,11 +44,6 @@ class RelativeMahalanobis final : public Detector {
   double condition_number() const { return classes_.condition_number; }
   Index background_rank() const { return background_.rank; }
   double background_condition_number() const { return background_.condition_number; }
-  Diagnostics diagnostics() const override {
-    Diagnostics all{.values = classes_.found(""), .per_class = {}, .warnings = {}};
-    for (auto& value : background_.found("background_")) all.values.push_back(std::move(value));
-    return all;
-  }
 
   void visit(FieldVisitor& v) override {
     v.option("ridge", options_.ridge, Range{.min = 0, .max = 1e6},
@@ -75,6 +70,11 @@ class RelativeMahalanobis final : public Detector {
     classes_.nearest(*tile.features, out);
     background_.nearest(*tile.features, background);
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = background[i] - out[i];
+  }
+  Diagnostics found() const override {
+    Diagnostics all{.values = classes_.found(""), .per_class = {}, .warnings = {}};
+    for (auto& value : background_.found("background_")) all.values.push_back(std::move(value));
+    return all;
   }
 
   Options options_;
