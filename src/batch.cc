@@ -151,6 +151,7 @@ MemorySource::MemorySource(const Batch& arrays, const Head* head, Index batch_ro
       head_(head),
       batch_rows_(batch_rows),
       info_(describe(arrays, head, std::move(name))) {
+  arrays_.first_row = 0;  // the arrays may be a slice of others
   if (batch_rows < 1)
     throw_invalid("{}: batch_rows has {}, expected 1 or more", info_.name, batch_rows);
 }

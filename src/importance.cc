@@ -20,6 +20,12 @@ namespace {
 /// Samples that one thread draws and weighs at a time; even, so that antithetic pairs stay whole.
 constexpr Index kTileSamples = 16;
 
+/// Tiles whose sums are held at a time, until they are merged in their order.
+constexpr Index kTilesAtOnce = 64;
+
+/// What `auto` chooses from; of equals, such as those at p = 2, the first.
+constexpr std::array kChoices = {Proposal::gaussian, Proposal::matched, Proposal::student_t};
+
 constexpr std::uint32_t kDrawStream = 0x100, kPilotStream = 0x110;  // + proposal
 
 /// The density r of a proposal at 0 with t = 1, and draws from it.
@@ -132,8 +138,8 @@ class Weigher {
     struct Sums {
       LogSumExp weights, pair_means;
     };
-    std::vector<Sums> parts(static_cast<std::size_t>(tiles));
-    parallel_for(tiles, exec, [&](Index tile) {
+    Sums total{LogSumExp(classes()), LogSumExp(classes())};
+    const auto add_tile = [&](Index tile, Sums& part) {
       const Index first = tile * kTileSamples;
       thread_local Draws draws;
       thread_local MatrixD log_f;
@@ -142,7 +148,6 @@ class Weigher {
       // without the large constant, so that float32 keeps the digits that tell weights apart
       const VectorD log_r = draws.log_r.array() + sampler.log_norm();
       const Matrix log_weights = (log_f.colwise() - log_r).cast<float>();
-      Sums& part = parts[static_cast<std::size_t>(tile)];
       part.weights = LogSumExp(classes());
       part.weights.add_columns(log_weights);
       if (!pairs) return;
@@ -150,12 +155,11 @@ class Weigher {
       for (Index i = 0; i < log_weights.rows(); i += 2)
         for (Index k = 0; k < classes(); ++k)
           part.pair_means.add(k, log_mean(log_weights(i, k), log_weights(i + 1, k)));
-    });
-    Sums total{LogSumExp(classes()), LogSumExp(classes())};
-    for (const Sums& part : parts) {
+    };
+    in_order<Sums>(tiles, exec, add_tile, [&](const Sums& part) {
       total.weights.merge(part.weights);
       if (pairs) total.pair_means.merge(part.pair_means);
-    }
+    });
 
     const auto count = [&](Index n) {
       return VectorD::Constant(classes(), static_cast<double>(n));
@@ -174,18 +178,15 @@ class Weigher {
   /// the class where that is smallest. Each is judged on draws from all of them, weighed by the
   /// density of the mixture: its own draws would not tell of what they miss.
   Proposal choose(const ImportanceOptions& options, Index pilot, const Exec& exec) const {
-    // of equals, such as those at p = 2, the first is taken
-    constexpr std::array kinds = {Proposal::gaussian, Proposal::matched, Proposal::student_t};
     std::vector<Sampler> samplers;
-    for (const Proposal kind : kinds)
+    for (const Proposal kind : kChoices)
       samplers.emplace_back(kind, options, densities_.q, dim(), kPilotStream);
     struct Sums {
-      LogSumExp integral;                                  // of f
-      std::array<LogSumExp, kinds.size()> second_moments;  // of w under each proposal
+      LogSumExp integral;                                     // of f
+      std::array<LogSumExp, kChoices.size()> second_moments;  // of w under each proposal
     };
     const Index tiles_of_each = (pilot + kTileSamples - 1) / kTileSamples;
-    std::vector<Sums> parts(static_cast<std::size_t>(tiles_of_each) * kinds.size());
-    parallel_for(std::ssize(parts), exec, [&](Index tile) {
+    const auto add_tile = [&](Index tile, Sums& part) {
       const Index first = tile % tiles_of_each * kTileSamples;
       const Sampler& drawn_by = samplers[static_cast<std::size_t>(tile / tiles_of_each)];
       thread_local Draws draws;
@@ -196,47 +197,58 @@ class Weigher {
       const std::array<double, 1> order = {densities_.q};
       kernels::row_norms(draws.e, order, norms);
 
-      MatrixD log_r(draws.e.rows(), std::ssize(kinds));
+      MatrixD log_r(draws.e.rows(), std::ssize(kChoices));
       VectorD log_mixture(draws.e.rows());
       for (Index m = 0; m < log_r.rows(); ++m) {
         const double norm = norms(m, 0), square = draws.e.row(m).cast<double>().squaredNorm();
-        for (std::size_t j = 0; j < kinds.size(); ++j)
+        for (std::size_t j = 0; j < kChoices.size(); ++j)
           log_r(m, static_cast<Index>(j)) = samplers[j].log_density(square, norm * norm);
         const double largest = log_r.row(m).maxCoeff();
         log_mixture[m] = largest + std::log((log_r.row(m).array() - largest).exp().mean());
       }
-      Sums& part = parts[static_cast<std::size_t>(tile)];
       const auto sums = [&](const MatrixD& exponents) {
         LogSumExp columns(classes());
         columns.add_columns(Matrix(exponents.cast<float>()));
         return columns;
       };
       part.integral = sums(log_f.colwise() - log_mixture);
-      for (std::size_t j = 0; j < kinds.size(); ++j)
+      for (std::size_t j = 0; j < kChoices.size(); ++j)
         part.second_moments[j] =
             sums((2 * log_f).colwise() - (log_mixture + log_r.col(static_cast<Index>(j))));
+    };
+    Sums total{LogSumExp(classes()), {}};
+    total.second_moments.fill(LogSumExp(classes()));
+    in_order<Sums>(tiles_of_each * std::ssize(kChoices), exec, add_tile, [&](const Sums& part) {
+      total.integral.merge(part.integral);
+      for (std::size_t j = 0; j < kChoices.size(); ++j)
+        total.second_moments[j].merge(part.second_moments[j]);
     });
-    Sums total = parts.front();
-    for (std::size_t i = 1; i < parts.size(); ++i) {
-      total.integral.merge(parts[i].integral);
-      for (std::size_t j = 0; j < kinds.size(); ++j)
-        total.second_moments[j].merge(parts[i].second_moments[j]);
-    }
-    Proposal chosen = kinds.front();
+    Proposal chosen = kChoices.front();
     double best = -std::numeric_limits<double>::infinity();
-    for (std::size_t j = 0; j < kinds.size(); ++j) {
+    for (std::size_t j = 0; j < kChoices.size(); ++j) {
       // the logarithm of the share, but for what all have in common
       const double share =
           (2 * total.integral.values() - total.second_moments[j].values()).minCoeff();
       if (share > best + 0.01) {
         best = share;
-        chosen = kinds[j];
+        chosen = kChoices[j];
       }
     }
     return chosen;
   }
 
  private:
+  /// Makes the parts of some tiles at a time on several threads, and takes them in their order.
+  template <class Part, class Make, class Take>
+  static void in_order(Index tiles, const Exec& exec, const Make& make, const Take& take) {
+    for (Index begin = 0; begin < tiles; begin += kTilesAtOnce) {
+      std::vector<Part> parts(static_cast<std::size_t>(std::min(kTilesAtOnce, tiles - begin)));
+      parallel_for(std::ssize(parts), exec,
+                   [&](Index i) { make(begin + i, parts[static_cast<std::size_t>(i)]); });
+      for (const Part& part : parts) take(part);
+    }
+  }
+
   static double log_mean(double a, double b) {
     const double larger = std::max(a, b);
     return larger + std::log((std::exp(a - larger) + std::exp(b - larger)) / 2);
@@ -274,13 +286,17 @@ class Weigher {
 
 }  // namespace
 
+void require_valid(const ImportanceOptions& options) {
+  if (options.samples < 2 || (options.antithetic && options.samples % 2 != 0))
+    throw_invalid(
+        "samples has {}, expected {}", options.samples,
+        options.antithetic ? "an even number, 2 or more, for antithetic pairs" : "2 or more");
+}
+
 PartitionEstimate importance_partition(const BregmanDensities& densities,
                                        const ImportanceOptions& options, const Exec& exec) {
+  require_valid(options);
   const Index samples = options.samples;
-  if (samples < 2 || (options.antithetic && samples % 2 != 0))
-    throw_invalid(
-        "samples has {}, expected {}", samples,
-        options.antithetic ? "an even number, 2 or more, for antithetic pairs" : "2 or more");
   const Weigher weigher(densities);
   Proposal chosen = options.proposal;
   if (chosen == Proposal::automatic) {

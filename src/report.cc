@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 namespace ood {
@@ -147,7 +148,9 @@ std::string heading(const Report& report) {
 
 using Render = std::string (*)(Cells);
 
-std::string number(double value) { return fmt::format("{:.6g}", value); }
+std::string number(double value) {
+  return std::isnan(value) ? "nan" : fmt::format("{:.6g}", value);  // not -nan
+}
 
 /// As a table shows it: six digits.
 std::string short_text(const OptionValue& value) {
@@ -169,6 +172,9 @@ std::string search_section(const Report& report, const SearchResult& search, Ren
   if (with_parts)
     for (const auto& part : search.best.parts) cells[0].push_back(printable(part.first));
   cells[0].push_back("best");
+  const bool warned = std::ranges::any_of(
+      search.curve, [](const SearchPoint& point) { return !point.warnings.empty(); });
+  if (warned) cells[0].push_back("warning");
   bool found = false;
   for (const SearchPoint& point : search.curve) {
     std::vector<std::string> line;
@@ -179,6 +185,7 @@ std::string search_section(const Report& report, const SearchResult& search, Ren
     const bool best = !found && point.options == search.best.options;
     found |= best;
     line.emplace_back(best ? 1 : 0, '*');
+    if (warned) line.emplace_back(point.warnings.empty() ? 0 : 1, '!');
     cells.push_back(std::move(line));
   }
   std::string text = fmt::format("Search: {}, fitted on {} rows of {}, compared on {} of {}",

@@ -22,6 +22,7 @@ constexpr std::uint32_t kRowStream = 0x300, kMixStream = 0x301, kClassStream = 0
 
 /// Settings that are fitted together: more would need much memory for their parameters.
 constexpr std::size_t kMostAtOnce = 32;
+constexpr std::size_t kMostSettings = 100'000;  // of a grid: more is a mistake
 
 /// What is left of an interval in a step of the golden section.
 constexpr double kGolden = std::numbers::phi - 1;
@@ -106,6 +107,7 @@ struct Problem {
   std::unique_ptr<BatchSource> owned{};  // what train points to, where it is a part of another
   Rows id{};
   std::vector<std::pair<std::string, Rows>> outliers{};  // part of the criterion, rows
+  bool classes_left_out = false;
 };
 
 /// Everything that settings are tried on.
@@ -154,7 +156,11 @@ class Trials {
     for (const Problem& problem : problems_) {
       const auto candidates =
           detector_.candidates(settings, density ? Quantity::log_likelihood : Quantity::score);
-      candidates->fit(*problem.train, exec_);
+      if (problem.classes_left_out)
+        with_context("search: pseudo_ood, on a half of the classes",
+                     [&] { candidates->fit(*problem.train, exec_); });
+      else
+        candidates->fit(*problem.train, exec_);
       MatrixD id, outliers;
       candidates->score(problem.id.view(), id, exec_);
       for (std::size_t s = 0; s < points.size(); ++s) {
@@ -177,9 +183,12 @@ class Trials {
     return points;
   }
 
-  /// A value that is no number is worse than any other.
+  /// A value that is no number is worse than any other; so is a likelihood that the fit warns of,
+  /// beside one that it does not: a bad estimate of a normaliser is mostly too small.
   bool better(const SearchPoint& a, const SearchPoint& b) const {
-    if (std::isnan(b.value)) return !std::isnan(a.value);
+    if (std::isnan(a.value) || std::isnan(b.value)) return !std::isnan(a.value);
+    if (spec_.criterion == Criterion::id_likelihood && a.warnings.empty() != b.warnings.empty())
+      return a.warnings.empty();
     return spec_.criterion == Criterion::ood_val_fpr95 ? a.value < b.value : a.value > b.value;
   }
 
@@ -259,6 +268,7 @@ class Trials {
     problem.outliers.emplace_back("classes_left_out", std::move(outliers));
     problem.owned = source_of_classes(train, inside);
     problem.train = problem.owned.get();
+    problem.classes_left_out = true;
     problems_.push_back(std::move(problem));
   }
 
@@ -297,6 +307,8 @@ std::vector<OptionMap> combinations(const std::vector<SearchAxis>& grid) {
   for (const SearchAxis& axis : grid) {
     if (axis.values.empty())
       throw_invalid("search: {} has 0 values, expected 1 or more", axis.option);
+    if (settings.size() * axis.values.size() > kMostSettings)
+      throw_invalid("search: the grid has more than {} settings, expected fewer", kMostSettings);
     std::vector<OptionMap> longer;
     for (const OptionMap& setting : settings)
       for (const OptionValue& value : axis.values) {
@@ -323,8 +335,11 @@ OptionMap typed(const Detector& detector, OptionMap setting) {
 void check(const Detector& detector, const SearchSpec& spec) {
   if (spec.interval) {
     const auto& [option, min, max, tolerance] = *spec.interval;
-    for (const double x : {min, max, max - kGolden * (max - min)})  // the last is no whole number
-      typed(detector, {{option, x}});
+    for (const double x : {min, max}) {
+      const OptionMap setting = typed(detector, {{option, x}});
+      if (!std::holds_alternative<double>(setting.at(option)))
+        throw_invalid("search: {} is no real option, expected a grid of values", option);
+    }
   }
   if (spec.criterion == Criterion::id_likelihood) detector.candidates({}, Quantity::log_likelihood);
 }

@@ -113,6 +113,17 @@ TEST_CASE("memory source: without logits and head the labels tell the number of 
   CHECK_THROWS_AS(MemorySource{batch}, std::invalid_argument);
 }
 
+TEST_CASE("memory source: a slice of other arrays has rows of its own, from 0") {
+  Everything all;
+  MemorySource source(all.batch().slice(7, 20), nullptr, 8);
+  Index next = 0;
+  source.read(source.info().has, [&](const Batch& batch) {
+    CHECK(batch.first_row == next);
+    next += batch.rows();
+  });
+  CHECK(next == 20);
+}
+
 TEST_CASE("batch buffer: what is appended piece by piece is what is viewed") {
   Everything all;
   MemorySource source(all.batch(), &all.data.head);

@@ -162,6 +162,38 @@ TEST_CASE("candidates: a large training set and many samples are cut down, and s
   CHECK(std::get<Index>(samples->second) == 128);
 }
 
+TEST_CASE("candidates: options that were given or are compared are kept as they are") {
+  const Rows rows(6'000, 6, 3);
+  MemorySource source(rows.train.batch());
+  const auto value = [&](const Diagnostics& found, const std::string& name) {
+    return to_text(
+        std::ranges::find(found.values, name, [](const auto& v) { return v.first; })->second);
+  };
+  const std::vector<OptionMap> compared = {
+      {{"samples", Index{1024}}, {"proposal", std::string("auto")}}, {{"samples", Index{300}}}};
+  const auto by_setting = ConjNorm({.p = 2, .partition = ConjNorm::Partition::importance})
+                              .candidates(compared, Quantity::score);
+  by_setting->fit(source);
+  CHECK(value(by_setting->diagnostics(0), "samples") == "1024");
+  CHECK(value(by_setting->diagnostics(0), "proposal") == "gaussian");  // what auto takes at p = 2
+  CHECK(value(by_setting->diagnostics(1), "samples") == "300");
+  CHECK(value(by_setting->diagnostics(1), "proposal") == "matched");
+
+  const std::vector<OptionMap> one = {{{"p", 2.0}}};
+  const auto given = ConjNorm({.partition = ConjNorm::Partition::importance, .samples = 200})
+                         .candidates(one, Quantity::score);
+  given->fit(source);
+  CHECK(value(given->diagnostics(0), "samples") == "200");
+
+  // with t large all rows weigh the same: as many effective samples as rows were drawn
+  const auto share =
+      ConjNorm({.p = 2, .temperature = 1e6, .share = 0.5}).candidates(one, Quantity::score);
+  share->fit(source);
+  const auto columns = share->diagnostics(0).per_class;
+  const auto found = std::ranges::find(columns, "effective_samples", &Diagnostics::Column::name);
+  CHECK(found->values[0] == doctest::Approx(3'000).epsilon(0.1));
+}
+
 TEST_CASE("candidates: log_likelihood is the importance score in a measure that all p share") {
   const Rows rows(400, 7, 4);
   MemorySource source(rows.train.batch());

@@ -63,7 +63,8 @@ TEST_CASE("search: what is wrong with the spec or a setting is an error before d
   CHECK(over({"p", 0.5, 3, 0.1}).find("conjnorm: option p has 0.5") != std::string::npos);
   CHECK(over({"temperature", 1, 1e30, 1e25}).find("temperature has 1e+30") != std::string::npos);
   CHECK(over({"q", 1.5, 3, 0.1}).find("unknown option q") != std::string::npos);
-  CHECK(over({"samples", 2, 100, 1}).find("expected a whole number") != std::string::npos);
+  CHECK(over({"samples", 2, 100, 1}) ==
+        "invalid_argument: search: samples is no real option, expected a grid of values");
   CHECK(over({"gradient", 0, 1, 0.1}).find("option gradient has 0") != std::string::npos);
 
   CHECK(error({.grid = {{"k", {Index{1}}}}}, "knn") ==
@@ -182,4 +183,24 @@ TEST_CASE("search: a bad value is named by its row in its own source, whatever r
   CHECK(error("", Criterion::ood_val_auroc, unseen.batch(), id_val().batch(), far().batch(), false,
               &probe)
             .ends_with("train/features has NaN at row 299, column 0, expected finite numbers"));
+}
+
+TEST_CASE("search: options that no search may have, said by name") {
+  MemorySource source(train().batch()), val(id_val().batch());
+  const auto error = [&](const OptionMap& own, const SearchSpec& spec) {
+    return error_of(
+        [&] { search(*make_detector("conjnorm", own), spec, {.train = source, .id_val = &val}); });
+  };
+  CHECK(
+      error({}, {.grid = {{"partition", {std::string("pooled"), std::string("none")}}},
+                 .criterion = Criterion::id_likelihood}) ==
+      "invalid_argument: conjnorm: a log-likelihood has partition importance, expected no others");
+  CHECK(error({{"samples", Index{1025}}, {"antithetic", true}},
+              {.grid = {{"p", {2.0}}}, .criterion = Criterion::id_likelihood}) ==
+        "invalid_argument: conjnorm: samples has 1025, expected an even number, 2 or more, for "
+        "antithetic pairs");
+  CHECK(error({{"class_prior", std::string("given")}, {"priors", std::string("0.1,0.2,0.3,0.4")}},
+              {.grid = {{"p", {2.0}}}, .criterion = Criterion::pseudo_ood}) ==
+        "invalid_argument: search: pseudo_ood, on a half of the classes: conjnorm.fit: option "
+        "priors has 4 entries, expected 2 as there are classes");
 }

@@ -176,6 +176,58 @@ TEST_CASE("search: progress rises; the detector that is given stays as it is") {
   CHECK(std::get<Index>(unfitted->options()[0].value) == 50);
 }
 
+namespace {
+
+/// A density whose log-likelihood is its option x, and whose fit warns of every x above 0.5.
+class Boaster final : public Detector {
+ public:
+  std::string_view name() const override { return "boaster"; }
+  Needs needs() const override { return {.fit = {}, .score = {.features = true}}; }
+  std::unique_ptr<Detector> clone() const override { return std::make_unique<Boaster>(*this); }
+  void visit(FieldVisitor& v) override { v.option("x", x_, Range{.min = 0, .max = 1}, "value"); }
+  std::unique_ptr<Candidates> candidates(std::span<const OptionMap> settings,
+                                         Quantity) const override {
+    auto values = std::make_unique<Values>();
+    for (const OptionMap& setting : settings)
+      values->x.push_back(std::get<double>(setting.at("x")));
+    return values;
+  }
+
+ private:
+  struct Values final : Candidates {
+    std::vector<double> x;
+    void fit(BatchSource&, const Exec&) override {}
+    void score(const Batch& batch, MatrixD& out, const Exec&) const override {
+      out =
+          Eigen::Map<const Eigen::RowVectorXd>(x.data(), std::ssize(x)).replicate(batch.rows(), 1);
+    }
+    Diagnostics diagnostics(Index s) const override {
+      Diagnostics found;
+      if (x[static_cast<std::size_t>(s)] > 0.5) found.warnings = {"not to be trusted"};
+      return found;
+    }
+  };
+
+  void fit_state(BatchSource&, const Exec&) override {}
+  void score_tile(const Batch&, std::span<float>) const override {}
+  double x_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("search: a likelihood whose fit warns is best only where all warn") {
+  MemorySource source(train().batch()), val(id_val().batch());
+  const auto best = [&](std::vector<OptionValue> values) {
+    const auto result = search(
+        Boaster(), {.grid = {{"x", std::move(values)}}, .criterion = Criterion::id_likelihood},
+        {.train = source, .id_val = &val});
+    return std::get<double>(result.best.options.at("x"));
+  };
+  CHECK(best({0.9, 0.2, 0.4, 1.0, 0.3}) == 0.4);
+  CHECK(best({0.1, 0.9}) == 0.1);
+  CHECK(best({0.9, 1.0, 0.8}) == 1.0);
+}
+
 // --- Golden section -----------------------------------------------------------------------------
 
 TEST_CASE("search: the golden section finds a peak with a logarithmic number of fits") {

@@ -22,11 +22,15 @@ inline constexpr std::array<std::string_view, 4> kProposals = {"auto", "gaussian
 
 struct ImportanceOptions {
   Proposal proposal = Proposal::automatic;
-  double degrees_of_freedom = 5;  ///< of student_t, above 0
+  double degrees_of_freedom = 5;  ///< of student_t, 1 or more
   Index samples = 1024;           ///< M, 2 or more
   bool antithetic = false;  ///< draw every second sample as the mirror image of the one before
   std::uint64_t seed = 0;
 };
+
+/// Throws std::invalid_argument if there are fewer than 2 samples, or an odd number of antithetic
+/// ones.
+void require_valid(const ImportanceOptions& options);
 
 /// The densities exp(-d_k(z) / t) / Phi_k, d_k(z) = |z|_q^2 / 2 + half_squares_k - <z, g_k>.
 struct BregmanDensities {

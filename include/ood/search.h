@@ -62,6 +62,8 @@ struct SearchData {
   std::vector<std::pair<std::string, BatchSource*>> ood_val{};  ///< name, rows
 };
 
+/// The best point is the first of equals. Of likelihoods, one whose fit warns is only best where all
+/// warn.
 struct SearchPoint {
   OptionMap options;                                    ///< those that are searched
   double value = 0;                                     ///< of the criterion; NaN is never the best

@@ -137,10 +137,12 @@ void add_detector_arguments(CLI::App& command, DetectorArguments& arguments, boo
                   "where they are then left out of the results")
       ->delimiter(',');
   command
-      .add_option("--search-rows", arguments.search_rows,
-                  "Largest number of rows of each set that settings are compared on")
-      ->check(CLI::Range(Index{1}, Index{1} << 40))
-      ->capture_default_str();
+      .add_option(
+          "--search-rows", arguments.search_rows,
+          fmt::format("Largest number of rows of each set that settings are compared on; {} "
+                      "if not given",
+                      SearchSpec().rows))
+      ->check(CLI::Range(Index{1}, Index{1} << 40));
   command.add_option("--threads", arguments.threads, "Threads; 0 = all")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -174,8 +176,10 @@ std::vector<SearchResult> choose_options(
     const Dataset& dataset, const std::vector<std::unique_ptr<Detector>>& detectors,
     const DetectorArguments& arguments,
     const std::function<void(std::string_view step, double done)>& progress) {
-  if (arguments.searches.empty() && !(arguments.criterion.empty() && arguments.ood_val.empty()))
-    throw_invalid("--criterion and --ood-val are for a search, expected --search beside them");
+  if (arguments.searches.empty() && (!arguments.criterion.empty() || !arguments.ood_val.empty() ||
+                                     arguments.search_rows.has_value()))
+    throw_invalid(
+        "--criterion, --ood-val and --search-rows are for a search, expected --search beside them");
   const Criterion criterion = parse_criterion(arguments);
   const bool outliers =
       criterion == Criterion::ood_val_auroc || criterion == Criterion::ood_val_fpr95;
@@ -190,7 +194,7 @@ std::vector<SearchResult> choose_options(
     const Assignment set = parse_assignment("--search", text, names_of(arguments));
     SearchSpec& spec = specs[set.detector];
     spec.criterion = criterion;
-    spec.rows = arguments.search_rows;
+    if (arguments.search_rows) spec.rows = *arguments.search_rows;
     add_search(spec, set.option, set.value);
   }
   if (specs.empty()) return {};

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +22,7 @@ struct DetectorArguments {
   std::vector<std::string> searches;  // "conjnorm.p=1.1:3:0.1", and as above
   std::string criterion;              // "" = ood_val_auroc with ood_val, else pseudo_ood
   std::vector<std::string> ood_val;
-  Index search_rows = SearchSpec().rows;
+  std::optional<Index> search_rows;
   int threads = 0;
 
   bool all() const { return detectors == std::vector<std::string>{"all"}; }

@@ -31,6 +31,8 @@ void run(const EvalArguments& arguments) {
   std::error_code none;
   if (!arguments.out.empty() && std::filesystem::equivalent(arguments.out, arguments.file, none))
     throw_invalid("--out has {}, the feature file itself, expected another file", arguments.out);
+  if (arguments.verbose && arguments.format == "csv")
+    throw_invalid("--verbose has no place in csv, expected --format table, markdown or json");
   const bool all = arguments.detectors.all();
   const auto detectors = make_detectors(arguments.detectors);
   const Dataset dataset(arguments.file);

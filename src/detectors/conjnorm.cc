@@ -19,8 +19,8 @@ constexpr std::uint32_t kRowStream = 0x200;
 /// Rows and samples that Phi is estimated from while settings are compared.
 constexpr Index kGroupRows = 1024, kGroupRowsOfClass = 32, kGroupSamples = 128;
 
-/// A share of warnings: below it the estimate rests on a handful of samples.
-constexpr double kLeastEffective = 0.01;
+/// Effective samples below which an estimate cannot be trusted: a share of all, and a number.
+constexpr double kLeastShare = 0.01, kLeastEffective = 10;
 
 }  // namespace
 
@@ -74,14 +74,16 @@ Diagnostics ConjNorm::found() const {
   if (options_.partition != Partition::importance) return found;
   const std::string proposal(kProposals[static_cast<std::size_t>(proposal_used_)]);
   found.values = {{"proposal", proposal}, {"samples", options_.samples}};
-  const double least = kLeastEffective * static_cast<double>(options_.samples);
+  const auto samples = static_cast<double>(options_.samples);
+  const double least = std::max(kLeastShare * samples, std::min(kLeastEffective, samples / 2));
   // counted so that NaN, which is no number of samples, is bad too
   const auto good = (effective_samples_.array() >= least).count();
   if (good < classes())
-    found.warnings.push_back(fmt::format(
-        "log Phi rests on less than 1 % of the {} samples of {} in {} of {} classes "
-        "(effective sample size {:.1f} at least): it cannot be trusted",
-        options_.samples, proposal, classes() - good, classes(), effective_samples_.minCoeff()));
+    found.warnings.push_back(
+        fmt::format("log Phi rests on fewer than {:.4g} effective samples of {} ({}) in {} of {} "
+                    "classes, the fewest {:.1f}: it cannot be trusted",
+                    least, options_.samples, proposal, classes() - good, classes(),
+                    effective_samples_.minCoeff()));
   return found;
 }
 
@@ -236,16 +238,17 @@ void ConjNorm::set_offsets() {
 /// Settings that differ in p, temperature and gradient alone, on the same rows.
 class ConjNorm::Group {
  public:
-  explicit Group(const ConjNorm& model) : models_{model} {}
+  /// few_rows: Phi may be estimated from fewer rows than the options say.
+  Group(const ConjNorm& model, bool few_rows) : models_{model}, few_rows_(few_rows) {}
 
   /// Takes a model in, or says that it is of another group.
-  bool add(const ConjNorm& model) {
+  bool add(const ConjNorm& model, bool few_rows) {
     Options alike = model.options_;
     const Options& own = models_.front().options_;
     alike.p = own.p;
     alike.temperature = own.temperature;
     alike.gradient = own.gradient;
-    const bool same = alike == own;
+    const bool same = alike == own && few_rows == few_rows_;
     if (same) models_.push_back(model);
     return same;
   }
@@ -260,10 +263,7 @@ class ConjNorm::Group {
     std::vector<const ConjNorm*> models;
     for (ConjNorm& model : models_) {
       const MatrixD means = model.set_means(totals);
-      model.options_.samples = std::min(model.options_.samples, kGroupSamples);
-      if (model.options_.proposal == Proposal::automatic)  // which it would take nearly always
-        model.options_.proposal = Proposal::matched;
-      model.options_.share = std::min(model.options_.share, enough_rows(totals.counts()));
+      if (few_rows_) model.options_.share = enough_rows(totals.counts());
       if (!model.sums_rows()) model.set_closed_partition(means, exec);
       models.push_back(&model);
     }
@@ -301,6 +301,7 @@ class ConjNorm::Group {
   }
 
   std::vector<ConjNorm> models_;
+  bool few_rows_;
   RowTerms terms_;
 };
 
@@ -309,13 +310,25 @@ class ConjNorm::Groups final : public Candidates {
   Groups(const ConjNorm& detector, std::span<const OptionMap> settings, Quantity quantity)
       : density_(quantity == Quantity::log_likelihood) {
     for (const OptionMap& setting : settings) {
+      if (density_ && setting.contains("partition"))
+        throw_invalid("conjnorm: a log-likelihood has partition importance, expected no others");
       ConjNorm model = detector;
       model.set_options(setting);
-      if (density_) model.options_.partition = Partition::importance;
+      Options& options = model.options_;
+      if (density_) options.partition = Partition::importance;
+      if (options.partition == Partition::importance)
+        with_context("conjnorm", [&] { require_valid(model.importance_options()); });
+      // what nobody asked for may be less exact
+      const Options defaults;
+      if (!setting.contains("samples") && options.samples == defaults.samples)
+        options.samples = kGroupSamples;
+      if (!setting.contains("proposal") && options.proposal == defaults.proposal)
+        options.proposal = Proposal::matched;  // which it would choose nearly always
+      const bool few_rows = !setting.contains("share") && options.share == defaults.share;
       const auto group =
-          std::ranges::find_if(groups_, [&](Group& known) { return known.add(model); });
+          std::ranges::find_if(groups_, [&](Group& known) { return known.add(model, few_rows); });
       places_.emplace_back(group - groups_.begin(), group == groups_.end() ? 0 : group->size() - 1);
-      if (group == groups_.end()) groups_.emplace_back(model);
+      if (group == groups_.end()) groups_.emplace_back(model, few_rows);
     }
   }
 

@@ -94,12 +94,14 @@ class ConjNorm final : public Detector {
   /// gradient = published_code and a bootstrap sample.
   std::vector<Preset> presets() const override;
   /// Settings that differ in p, temperature and gradient alone are fitted and scored together, with
-  /// one logarithm for each element and one product. Phi is estimated from fewer rows (pooled:
-  /// about 1,024; per_class: about 32 of each class) or samples (128, of `matched` where the
-  /// proposal is `auto`). The log-likelihood of a row x
-  /// is S(x) with partition = importance, plus D log(|x|_2 / |x|_p): the density at the unit l_p
-  /// norm, as a density of the norm and of the direction x / |x|_2, which is the same measure for
-  /// every p.
+  /// one logarithm for each element and one product. Where `share`, `samples` and `proposal` have
+  /// their defaults and are not part of the settings, Phi is estimated from fewer rows (pooled:
+  /// about 1,024; per_class: about 32 of each class) or from 128 samples of `matched`.
+  ///
+  /// The log-likelihood of a row x is S(x) with partition = importance, whatever the option says
+  /// (which therefore cannot be part of the settings), plus D log(|x|_2 / |x|_p): the density at
+  /// the unit l_p norm, as a density of the norm and of the direction x / |x|_2, which is the same
+  /// measure for every p. A row of zeros has no direction and gets S alone.
   std::unique_ptr<Candidates> candidates(std::span<const OptionMap> settings,
                                          Quantity quantity) const override;
 
@@ -132,8 +134,8 @@ class ConjNorm final : public Detector {
              "class_prior = given: one for each class, sum 1");
     v.option("proposal", options_.proposal, kProposals,
              "importance: where samples come from; auto takes the best");
-    v.option("degrees_of_freedom", options_.degrees_of_freedom,
-             Range{.min = 0, .max = 1e6, .open_min = true}, "importance: of student_t");
+    v.option("degrees_of_freedom", options_.degrees_of_freedom, Range{.min = 1, .max = 1e6},
+             "importance: of student_t");
     v.option("samples", options_.samples, Range{.min = 2, .max = 1e9},
              "importance: for each class");
     v.option("antithetic", options_.antithetic, "importance: samples in mirrored pairs");
@@ -178,11 +180,13 @@ class ConjNorm final : public Detector {
       const VectorD zero = VectorD::Zero(classes());
       return set_partition({zero, zero, zero, options_.proposal});
     }
-    const ImportanceOptions sampling = {options_.proposal, options_.degrees_of_freedom,
-                                        options_.samples, options_.antithetic,
-                                        static_cast<std::uint64_t>(options_.seed)};
     set_partition(importance_partition(
-        {means, gradients_, half_squares_, q(), options_.temperature}, sampling, exec));
+        {means, gradients_, half_squares_, q(), options_.temperature}, importance_options(), exec));
+  }
+
+  ImportanceOptions importance_options() const {
+    return {options_.proposal, options_.degrees_of_freedom, options_.samples, options_.antithetic,
+            static_cast<std::uint64_t>(options_.seed)};
   }
 
   void set_partition(const PartitionEstimate& estimate) {
@@ -204,13 +208,16 @@ class ConjNorm final : public Detector {
       half_squares_[k] = size * size / 2;
     }
     const bool over_classes = options_.gradient == Gradient::published_code;
+    VectorD over;  // n_i
+    if (over_classes) {
+      over.resize(means.cols());
+      for (Index i = 0; i < means.cols(); ++i) over[i] = norm(means.col(i), q());
+    }
     for (Index k = 0; k < means.rows(); ++k)
       for (Index i = 0; i < means.cols(); ++i) {
         const double mu = means(k, i);
         // |mu_i|^(q-1) / n^(q-2) = n (|mu_i| / n)^(q-1): no power of a large ratio
-        const double n = mu == 0        ? 1
-                         : over_classes ? norm(means.col(i), q())
-                                        : std::sqrt(2 * half_squares_[k]);
+        const double n = over_classes ? over[i] : std::sqrt(2 * half_squares_[k]);
         gradients_(k, i) = static_cast<float>(
             mu == 0 ? 0 : std::copysign(n * std::pow(std::abs(mu) / n, q() - 1), mu));
       }
@@ -285,7 +292,7 @@ class ConjNorm final : public Detector {
   };
 
   /// Rows, log Phi, its standard error and the effective sample size of each class; a warning where
-  /// the latter is below 1 % of the samples.
+  /// the latter is below 1 % of the samples, or below 10.
   Diagnostics found() const override;
 
   class Group;   // settings that are worked on together
