@@ -57,10 +57,9 @@ enum class Quantity { score, log_likelihood };
 /// threads and any cut into batches. A row with NaN or infinity scores NaN.
 ///
 /// errors std::invalid_argument, worded `<detector>.<method>: <what> has <got>, expected <want>`:
-/// missing
-///        inputs, wrong widths, values that are not finite in fit, unknown options or values out of
-///        range. std::logic_error: score before fit. std::domain_error: data that the method is not
-///        defined for, such as a class without samples.
+///        missing inputs, wrong widths, values that are not finite in fit, unknown options or
+///        values out of range. std::logic_error: score before fit. std::domain_error: data that the
+///        method is not defined for, such as a class without samples.
 class Detector {
  public:
   virtual ~Detector() = default;
