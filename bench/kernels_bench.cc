@@ -136,6 +136,19 @@ void row_norms_naive(benchmark::State& state) {
 BENCHMARK(row_norms)->Apply(feature_shapes);
 BENCHMARK(row_norms_naive)->Apply(feature_shapes);
 
+void normalize_rows(benchmark::State& state) {
+  Matrix unit;
+  reduce_rows(state,
+              [&](const MatrixView& x, std::span<float>) { kernels::normalize_rows(x, unit); });
+}
+void normalize_rows_naive(benchmark::State& state) {
+  Matrix unit;
+  reduce_rows(state,
+              [&](const MatrixView& x, std::span<float>) { unit = x.rowwise().normalized(); });
+}
+BENCHMARK(normalize_rows)->Apply(feature_shapes);
+BENCHMARK(normalize_rows_naive)->Apply(feature_shapes);
+
 void row_dot_selected(benchmark::State& state) {
   const Matrix b = normal_rows(10, state.range(1), 2);
   const auto labels = cycling_labels(state.range(0), 10);

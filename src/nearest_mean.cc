@@ -23,7 +23,8 @@ Whitening whiten(MatrixD covariance, double ridge) {
   return {.transform = kept.cwiseSqrt().cwiseInverse().asDiagonal() *
                        eigen.eigenvectors().rightCols(rank).transpose(),
           .rank = rank,
-          .condition_number = largest / kept[0]};
+          .condition_number = largest / kept[0],
+          .log_determinant = kept.array().log().sum()};
 }
 
 void NearestMean::fit(const MatrixD& covariance, const VectorD& center, const MatrixD& means,

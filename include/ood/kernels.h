@@ -67,6 +67,10 @@ void row_generalized_entropy(const MatrixView& x, float gamma, Index top, std::s
 /// orders. Relative error <= u (4 + (d / L + 8 + 8 log d) / orders[k]).
 void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out);
 
+/// out_i = x_i / |x_i|_2, [n, d]; out is resized and is not x. A row of zeros stays zero; no norm
+/// overflows or underflows on the way. Relative error of each entry <= u (d / L + 8).
+void normalize_rows(const MatrixView& x, Matrix& out);
+
 /// out_i = <x_i, b_{labels_i}>, b [C, d]. Error <= u (d / L + 8) sum_j |x_ij b_j|.
 void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,
                       std::span<float> out);

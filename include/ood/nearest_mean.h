@@ -18,6 +18,7 @@ struct Whitening {
   MatrixD transform;            ///< W
   Index rank = 0;               ///< eigenvalues kept
   double condition_number = 0;  ///< largest / smallest eigenvalue kept
+  double log_determinant = 0;   ///< of S, over the eigenvalues kept
 };
 
 /// Factors S + ridge (tr S / D) I; ridge is relative to the mean eigenvalue. Throws

@@ -33,6 +33,20 @@ void squared_distance_to_row_1(const MatrixView& x, std::span<float> out) {
   kernels::row_squared_distance_selected(x, PlacedRows(others(x.cols()), 1, 2).view(), rows, out);
 }
 
+/// The first and the last entry of each unit row.
+void first_of_unit_row(const MatrixView& x, std::span<float> out) {
+  Matrix unit;
+  kernels::normalize_rows(x, unit);
+  REQUIRE(unit.rows() == x.rows());
+  REQUIRE(unit.cols() == x.cols());
+  for (Index i = 0; i < x.rows(); ++i) out[static_cast<std::size_t>(i)] = unit(i, 0);
+}
+void last_of_unit_row(const MatrixView& x, std::span<float> out) {
+  Matrix unit;
+  kernels::normalize_rows(x, unit);
+  for (Index i = 0; i < x.rows(); ++i) out[static_cast<std::size_t>(i)] = unit(i, x.cols() - 1);
+}
+
 /// How far the sum of d terms may be off, in u.
 double sum_error(Row x) { return static_cast<double>(x.size()) / lanes() + 8; }
 
@@ -96,6 +110,42 @@ TEST_CASE("row_norms: no orders, and orders that are none") {
                        "row_norms: order has -1, expected above 0", std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::row_norms(x, std::array{std::nan("")}, out),
                        "row_norms: order has nan, expected above 0", std::invalid_argument);
+}
+
+TEST_CASE("normalize_rows: every row on its own") {
+  for (const auto& entry : {first_of_unit_row, last_of_unit_row}) {
+    check_depends_on_row_alone(entry);
+    check_not_a_number(entry);
+    check_no_rows(entry);
+  }
+}
+
+TEST_CASE("normalize_rows: error") {
+  const auto check = [](const RowKernel& entry, bool first) {
+    check_error(entry, kFeaturePatterns, [first](Row x) {
+      const double norm = reference::norm(x, 2.0);
+      const double value = norm > 0 ? (first ? x.front() : x.back()) / norm : 0.0;
+      return Expected{value, kUnit * sum_error(x) * std::abs(value) + kUnderflow};
+    });
+  };
+  check(first_of_unit_row, true);
+  check(last_of_unit_row, false);
+}
+
+TEST_CASE("normalize_rows: zero stays zero, one entry becomes 1, nothing overflows on the way") {
+  Matrix x(5, 19), out;
+  x.setZero();
+  x(1, 18) = 3.3f;
+  x(2, 0) = -1e-42f;
+  x.row(3).setConstant(std::numeric_limits<float>::max());
+  x.row(4).setConstant(1e-44f);
+  kernels::normalize_rows(x, out);
+  CHECK(out.row(0).isZero(0));
+  CHECK(out(1, 18) == 1);
+  CHECK(out(2, 0) == -1);
+  for (const Index row : {3, 4})
+    for (Index j = 0; j < 19; ++j)
+      CHECK(out(row, j) == doctest::Approx(1 / std::sqrt(19.0)).epsilon(1e-6));
 }
 
 TEST_CASE("row_dot_selected: every row on its own") {

@@ -18,7 +18,7 @@ import pytest
 from conftest import SOURCE, Run, write_small
 
 DETECTORS = ["msp", "max_logit", "energy", "entropy", "gen", "mahalanobis",
-             "relative_mahalanobis", "knn", "conjnorm"]
+             "relative_mahalanobis", "ssd", "gaussian_density", "knn", "conjnorm"]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,12 @@ def test_list_shows_detectors_and_options(ood: Run) -> None:
     assert [line for line in lines if not line.startswith(" ")] == DETECTORS
     assert any(line.strip().startswith("knn.k = 50") for line in lines)
     presets = [line.split(": ")[0] for line in lines if ".preset = " in line]
-    assert presets == [f"  conjnorm.preset = {name}" for name in
-                       ("cifar10", "cifar100", "imagenet-resnet50", "imagenet-mobilenetv2")]
+    assert presets == [f"  {detector}.preset = {name}" for detector, names in (
+        ("mahalanobis", ("mahalanobis++",)),
+        ("relative_mahalanobis", ("relative_mahalanobis++",)),
+        ("gaussian_density", ("gem", "published_code")),
+        ("conjnorm", ("cifar10", "cifar100", "imagenet-resnet50", "imagenet-mobilenetv2")),
+    ) for name in names]
 
 
 def test_info_says_what_is_in_use(ood: Run) -> None:
@@ -110,7 +114,8 @@ def test_eval_verbose_shows_fits(ood: Run, small: Path) -> None:
     for form, start in (("table", "class "), ("markdown", "| class |")):
         text = ood("eval", small, "-v", "-f", form).stdout
         fits = [line.split()[1] for line in text.splitlines() if line.startswith("Fit: ")]
-        assert fits == ["mahalanobis", "relative_mahalanobis", "conjnorm"]
+        assert fits == ["mahalanobis", "relative_mahalanobis", "ssd", "gaussian_density",
+                        "conjnorm"]
         assert f"\n{start}" in text and "\nbackground_rank = 6\n" in text
 
 
@@ -179,7 +184,8 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
     result = ood("eval", path)
     assert result.returncode == 0
     assert result.stderr.splitlines() == [f"left out: {name}: no /train" for name in
-                                          ("mahalanobis", "relative_mahalanobis", "knn", "conjnorm")]
+                                          ("mahalanobis", "relative_mahalanobis", "ssd",
+                                           "gaussian_density", "knn", "conjnorm")]
     asked = ood("eval", path, "-d", "knn")  # asked for by name: an error
     assert (asked.returncode, asked.stdout, asked.stderr) == (2, "", "ood: knn: no /train\n")
 

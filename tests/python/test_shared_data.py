@@ -5,7 +5,9 @@ The files are not part of the project; without them these tests are skipped.
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 from pathlib import Path
 from typing import Any, Callable
 
@@ -96,6 +98,61 @@ def relative_mahalanobis(data: Arrays) -> Score:
     return score
 
 
+def unit_rows(data: Arrays) -> Arrays:
+    unit = copy.copy(data)
+    unit.features = {name: z / np.linalg.norm(z, axis=1, keepdims=True)
+                     for name, z in data.features.items()}
+    train = unit.features["train"]
+    unit.means = np.stack([train[data.labels == c].mean(axis=0) for c in range(len(data.means))])
+    return unit
+
+
+def tied_mahalanobis(data: Arrays) -> Score:
+    within = data.features["train"] - data.means[data.labels]
+    precision = scipy.linalg.pinvh(within.T @ within / len(within))
+
+    def score(name: str) -> np.ndarray:
+        return -np.min([np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
+                        for rows in (data.features[name] - mu for mu in data.means)], axis=0)
+    return score
+
+
+def ssd(data: Arrays) -> Score:
+    train = unit_rows(data).features["train"]
+    mean = train.mean(axis=0)
+    precision = scipy.linalg.pinvh(np.cov(train, rowvar=False, bias=True))
+
+    def score(name: str) -> np.ndarray:
+        rows = unit_rows(data).features[name] - mean
+        return -np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
+    return score
+
+
+def gaussian_density(data: Arrays) -> Score:
+    dim = data.means.shape[1]
+
+    def log_density(rows: np.ndarray, own: np.ndarray) -> np.ndarray:
+        mean, covariance = own.mean(axis=0), np.cov(own, rowvar=False)
+        squared = ((rows - mean) * np.linalg.solve(covariance, (rows - mean).T).T).sum(axis=1)
+        volume = np.linalg.slogdet(covariance)[1] + dim * math.log(2 * math.pi)
+        return math.log(len(own) / len(data.labels)) - 0.5 * (squared + volume)
+
+    def score(name: str) -> np.ndarray:
+        return logsumexp([log_density(data.features[name], data.features["train"][data.labels == c])
+                          for c in range(len(data.means))], axis=0)
+    return score
+
+
+def gem(data: Arrays) -> Score:
+    within = data.features["train"] - data.means[data.labels]
+    precision = scipy.linalg.pinvh(within.T @ within / len(within))
+
+    def score(name: str) -> np.ndarray:
+        return logsumexp([-0.5 * np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
+                          for rows in (data.features[name] - mu for mu in data.means)], axis=0)
+    return score
+
+
 def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None:
     id_scores = score("id_test")
     for name in data.ood:
@@ -106,10 +163,24 @@ def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None
         assert row["auroc"] == pytest.approx(want, abs=tolerance), name
 
 
-@pytest.mark.parametrize("transcription", [entropy, gen, relative_mahalanobis])
+@pytest.mark.parametrize("transcription", [entropy, gen, relative_mahalanobis, ssd,
+                                           gaussian_density])
 def test_agrees_with_float64(case: tuple[Path, Any],
                              transcription: Callable[[Arrays], Score]) -> None:
     path, report = case
     rows = [row for row in report["rows"] if row["detector"] == transcription.__name__]
     # 1 - p loses digits of float64 too where p is near 1: gen is compared to what numpy can do
+    check(rows, data := Arrays(path), transcription(data), 1e-5)
+
+
+@pytest.mark.parametrize(("detector", "preset", "transcription"), [
+    ("mahalanobis", "mahalanobis++", lambda data: tied_mahalanobis(unit_rows(data))),
+    ("relative_mahalanobis", "relative_mahalanobis++",
+     lambda data: relative_mahalanobis(unit_rows(data))),
+    ("gaussian_density", "gem", gem)])
+def test_presets_agree_with_float64(case: tuple[Path, Any], evaluate: Callable[..., Any],
+                                    detector: str, preset: str,
+                                    transcription: Callable[[Arrays], Score]) -> None:
+    path, _ = case
+    rows = evaluate(path, "-d", detector, "-p", f"preset={preset}")["rows"]
     check(rows, data := Arrays(path), transcription(data), 1e-5)

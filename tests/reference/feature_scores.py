@@ -1,15 +1,16 @@
-"""Scores made of the features: mahalanobis, relative_mahalanobis, knn."""
+"""Scores made of the features: mahalanobis, relative_mahalanobis, ssd, gaussian_density, knn."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import pinvh
+from scipy.special import logsumexp
 
 from feature_files import SPLITS, Array, FeatureFile, class_means
-from tolerances import Result, by_row, dot_loss
+from tolerances import U, Result, by_row, dot_loss
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,21 @@ class Precision:
     def distance2(self, z: Array, mean: Array) -> float:
         return float((z - mean) @ self.matrix @ (z - mean))
 
-    def loss(self, z: Array, centre: Array, distance2: float) -> float:
+    def loss(self, z: Array, centre: Array, distance2: float, rounding: float = 0.0) -> float:
         """Bound on the float32 loss of a squared distance.
 
         d^2 = |A (z - mean)|^2 with A^T A = P. The product A (z - centre), and A (mean - centre),
         in float32 loses up to dot_loss |A| |z - centre| (spectral norm; so an ill-conditioned P
         costs sqrt(condition number)), and d^2 twice that times d; taking d^2 apart into
-        |a|^2 - 2 a.b + |b|^2 loses dot_loss |A (z - centre)|^2 more.
+        |a|^2 - 2 a.b + |b|^2 loses dot_loss |A (z - centre)|^2 more. `rounding` is how far z itself
+        may be from what was stored: it moves A z by |A| rounding.
         """
         lost = dot_loss(len(z))
         spectral = math.sqrt(float(np.linalg.norm(self.matrix, 2)))
         length = float(np.linalg.norm(z - centre))
-        return lost * (2.0 * math.sqrt(distance2) * spectral * length
-                       + self.distance2(z, centre))
+        return (lost * (2.0 * math.sqrt(distance2) * spectral * length
+                        + self.distance2(z, centre))
+                + 2.0 * math.sqrt(distance2) * spectral * rounding)
 
 
 def precision_of(covariance: Array, ridge: float) -> Precision:
@@ -72,8 +75,28 @@ def global_precision(file: FeatureFile, ridge: float) -> tuple[Array, Precision]
     return mean, precision_of(covariance / len(file.train_features), ridge)
 
 
-def mahalanobis(file: FeatureFile, ridge: float = 0.0) -> Result:
-    """-min_c (z - mu_c)^T P (z - mu_c). Lee et al., NeurIPS 2018, arXiv:1807.03888."""
+def unit(z: Array) -> Array:
+    """z / |z|_2; a zero row stays zero."""
+    length = float(np.linalg.norm(z))
+    return z / length if length > 0.0 else z
+
+
+def unit_rows(file: FeatureFile) -> FeatureFile:
+    return replace(file, train_features=np.array([unit(z) for z in file.train_features]),
+                   features={split: np.array([unit(z) for z in file.features[split]])
+                             for split in SPLITS})
+
+
+UNIT_ROUNDING = 4.0 * U  # of a unit row in float32: its norm and each quotient
+
+
+def mahalanobis(file: FeatureFile, ridge: float = 0.0, normalize: bool = False) -> Result:
+    """-min_c (z - mu_c)^T P (z - mu_c). Lee et al., NeurIPS 2018, arXiv:1807.03888.
+
+    normalize: of rows z / |z|_2, train and test. Mueller & Hein, ICML 2025, arXiv:2505.18032.
+    """
+    file = unit_rows(file) if normalize else file
+    rounding = UNIT_ROUNDING if normalize else 0.0
     means, precision = tied_precision(file, ridge)
     centre = file.train_features.mean(axis=0)
 
@@ -82,16 +105,19 @@ def mahalanobis(file: FeatureFile, ridge: float = 0.0) -> Result:
 
     return Result(
         by_row(file.features, lambda z: -nearest(z)), rtol=None,
-        bound=by_row(file.features, lambda z: precision.loss(z, centre, nearest(z))),
+        bound=by_row(file.features, lambda z: precision.loss(z, centre, nearest(z), rounding)),
         state={"rank": precision.rank, "condition_number": precision.condition_number})
 
 
-def relative_mahalanobis(file: FeatureFile, ridge: float = 0.0) -> Result:
+def relative_mahalanobis(file: FeatureFile, ridge: float = 0.0,
+                         normalize: bool = False) -> Result:
     """-min_c [d_c^2 - d_0^2]. Ren et al., 2021, arXiv:2106.09022.
 
     d_c^2 as for mahalanobis, d_0^2 the distance to the global mean under the global covariance. The
-    two cancel, so the losses of both count in full.
+    two cancel, so the losses of both count in full. normalize as for mahalanobis.
     """
+    file = unit_rows(file) if normalize else file
+    rounding = UNIT_ROUNDING if normalize else 0.0
     means, precision = tied_precision(file, ridge)
     mean, background = global_precision(file, ridge)
 
@@ -103,14 +129,100 @@ def relative_mahalanobis(file: FeatureFile, ridge: float = 0.0) -> Result:
         return -min(precision.distance2(z, m) - d0 for m in means)
 
     def loss(z: Array) -> float:
-        return (precision.loss(z, mean, nearest(z))
-                + background.loss(z, mean, background.distance2(z, mean)))
+        return (precision.loss(z, mean, nearest(z), rounding)
+                + background.loss(z, mean, background.distance2(z, mean), rounding))
 
     return Result(
         by_row(file.features, score), rtol=None, bound=by_row(file.features, loss),
         state={"rank": precision.rank, "condition_number": precision.condition_number,
                "background_rank": background.rank,
                "background_condition_number": background.condition_number})
+
+
+def ssd(file: FeatureFile, ridge: float = 0.0) -> Result:
+    """-(z' - mu)^T P (z' - mu), z' = z / |z|_2. Sehwag et al., ICLR 2021, arXiv:2103.12051.
+
+    One cluster: mu and P are those of all normalised training rows.
+    """
+    file = unit_rows(file)
+    mean, precision = global_precision(file, ridge)
+
+    def distance2(z: Array) -> float:
+        return precision.distance2(z, mean)
+
+    return Result(
+        by_row(file.features, lambda z: -distance2(z)), rtol=None,
+        bound=by_row(file.features,
+                     lambda z: precision.loss(z, mean, distance2(z), UNIT_ROUNDING)),
+        state={"rank": precision.rank, "condition_number": precision.condition_number})
+
+
+def class_precisions(file: FeatureFile, ridge: float) -> tuple[list[Precision], list[float]]:
+    """Inverse and log determinant of S_c + ridge (tr S_c / D) I for each class c.
+
+    S_c = 1/(N_c - 1) sum_{y_i = c} (z_i - mu_c) (z_i - mu_c)^T.
+    """
+    precisions, log_determinants = [], []
+    for c in range(file.classes):
+        covariance = np.cov(file.train_features[file.train_labels == c], rowvar=False)
+        dim = len(covariance)
+        covariance = covariance + ridge * np.trace(covariance) / dim * np.eye(dim)
+        precisions.append(precision_of(covariance, 0.0))
+        assert precisions[-1].rank == dim
+        log_determinants.append(float(np.linalg.slogdet(covariance)[1]))
+    return precisions, log_determinants
+
+
+def gaussian_density(file: FeatureFile, covariance: str = "class", class_prior: str = "empirical",
+                     ridge: float = 0.0) -> Result:
+    """log sum_c pi_c N(z; mu_c, S_c). Mukhoti et al., CVPR 2023, arXiv:2102.11582.
+
+    tied: S_c = S. Morteza & Li, AAAI 2022, arXiv:2112.00787. Where S is singular, 1 / the product
+    of its non-zero eigenvalues is that of those of its pseudo-inverse, and D their number.
+
+    Loss: half of that of the squared distances, weighted as the classes count, and what float32
+    loses of the exponents.
+    """
+    means = class_means(file)
+    centre = file.train_features.mean(axis=0)
+    counts = np.bincount(file.train_labels, minlength=file.classes)
+    priors = counts / counts.sum() if class_prior == "empirical" else np.full_like(
+        counts, 1.0 / file.classes, dtype=np.float64)
+    if covariance == "tied":
+        tied = tied_precision(file, ridge)[1]
+        eigenvalues = np.linalg.eigvalsh(tied.matrix)[len(centre) - tied.rank:]
+        precisions, log_determinants = [tied] * file.classes, [
+            float(-np.log(eigenvalues).sum())] * file.classes
+        centres = np.array([centre] * file.classes)
+    else:
+        precisions, log_determinants = class_precisions(file, ridge)
+        centres = means
+    rank = precisions[0].rank
+
+    def constant(c: int) -> float:
+        return (math.log(priors[c])
+                - 0.5 * (log_determinants[c] + rank * math.log(2.0 * math.pi)))
+
+    def exponents(z: Array) -> Array:
+        return np.array([constant(c) - 0.5 * precisions[c].distance2(z, means[c])
+                         for c in range(file.classes)])
+
+    def loss(z: Array) -> float:
+        share = np.exp(exponents(z) - logsumexp(exponents(z)))
+        total = 0.0
+        for c in range(file.classes):
+            d2 = precisions[c].distance2(z, means[c])
+            total += share[c] * (0.5 * precisions[c].loss(z, centres[c], d2)
+                                 + 8.0 * U * (abs(constant(c)) + 0.5 * d2))
+        return total
+
+    kept = 1 if covariance == "tied" else file.classes
+    state = {"class_rows": counts.tolist(), "log_determinants": log_determinants[:kept],
+             "condition_numbers": [p.condition_number for p in precisions[:kept]]}
+    if covariance == "tied":
+        state["rank"] = rank
+    return Result(by_row(file.features, lambda z: float(logsumexp(exponents(z)))), rtol=None,
+                  bound=by_row(file.features, loss), state=state)
 
 
 def knn(file: FeatureFile, k: int = 50, normalize: bool = True) -> Result:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from conjnorm import conjnorm
 from feature_files import DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
-from feature_scores import knn, mahalanobis, relative_mahalanobis
+from feature_scores import gaussian_density, knn, mahalanobis, relative_mahalanobis, ssd
 from logit_scores import energy, entropy, gen, max_logit, msp
 from tolerances import Json, Result, tolerances
 
 DETECTORS: dict[str, Callable[..., Result]] = {
     "msp": msp, "max_logit": max_logit, "energy": energy, "entropy": entropy, "gen": gen,
-    "mahalanobis": mahalanobis, "relative_mahalanobis": relative_mahalanobis, "knn": knn,
-    "conjnorm": conjnorm,
+    "mahalanobis": mahalanobis, "relative_mahalanobis": relative_mahalanobis, "ssd": ssd,
+    "gaussian_density": gaussian_density, "knn": knn, "conjnorm": conjnorm,
 }
 
 # p, t and partition of the authors' scripts.
@@ -38,9 +38,26 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
     (SMALL, "mahalanobis", {}),
     (SMALL, "mahalanobis", {"ridge": 0.01}),
     (DEFICIENT, "mahalanobis", {}),
+    (SMALL, "mahalanobis", {"normalize": True}),
+    (SMALL, "mahalanobis", {"normalize": True, "ridge": 0.01}),
+    (DEFICIENT, "mahalanobis", {"normalize": True}),
     (SMALL, "relative_mahalanobis", {}),
     (SMALL, "relative_mahalanobis", {"ridge": 0.01}),
     (DEFICIENT, "relative_mahalanobis", {}),
+    (SMALL, "relative_mahalanobis", {"normalize": True}),
+    (SMALL, "relative_mahalanobis", {"normalize": True, "ridge": 0.01}),
+    (DEFICIENT, "relative_mahalanobis", {"normalize": True}),
+    (SMALL, "ssd", {}),
+    (SMALL, "ssd", {"ridge": 0.01}),
+    (DEFICIENT, "ssd", {}),
+    # Classes of fewer rows than D + 1: without a ridge an error
+    (SMALL, "gaussian_density", {"ridge": 0.01}),
+    (SMALL, "gaussian_density", {"ridge": 0.01, "class_prior": "uniform"}),
+    (DEFICIENT, "gaussian_density", {"ridge": 0.01}),
+    (SMALL, "gaussian_density", {"covariance": "tied"}),
+    (SMALL, "gaussian_density", {"covariance": "tied", "class_prior": "uniform"}),
+    (SMALL, "gaussian_density", {"covariance": "tied", "ridge": 0.01}),
+    (DEFICIENT, "gaussian_density", {"covariance": "tied"}),
     (SMALL, "knn", {}),
     (SMALL, "knn", {"k": 1}),
     (SMALL, "knn", {"k": 10, "normalize": False}),

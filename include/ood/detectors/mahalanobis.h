@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ood/accumulators/class_moments.h"
+#include "ood/accumulators/normalized.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/nearest_mean.h"
@@ -12,22 +13,28 @@ namespace ood {
 ///
 ///   s(z) = -min_c (z - mu_c)^T S^+ (z - mu_c)                 higher = more in-distribution
 ///   S    = 1/n sum_i (z_i - mu_{y_i})(z_i - mu_{y_i})^T
+///   z / |z|_2 in place of every z, of fit and score (normalize)
 ///
 /// needs  features [n, D] and labels [n] in [0, C) in fit, features in score; a row of each class
 /// fit    one pass: class moments in float64; then an eigendecomposition of S
 /// score  features [m, D] -> out [m]; unit: squared standard deviations, negated
 /// cost   fit O(n D^2 + D^3), score O(m D (D + C));
-///        state D^2 + C D floats, whatever n is; in fit 2 D^2 doubles more for each thread
+///        state D^2 + C D floats, whatever n is; in fit 2 D^2 doubles more for each
+///        thread, and 4096 D floats (normalize)
 /// errors std::domain_error: a class without rows, features that do not vary within the classes
 /// source Lee et al., NeurIPS 2018, arXiv:1807.03888, eq. 2; last layer only, no input
 ///        perturbation. No ridge unless asked for (others add 1e-6 I, which moves AUROC by points
 ///        on ill-conditioned features). Where S is singular, S^+ is its pseudo-inverse over the
 ///        numerical range, as in OpenOOD; rank and condition number are part of the state. See
 ///        ood/nearest_mean.h.
+///        normalize: Mueller & Hein, ICML 2025, arXiv:2505.18032 (Mahalanobis++, MDS++). Means and
+///        S are those of the normalised rows; means are not normalised again. Rows are normalised
+///        in float32 (the published code: float64); a row of zeros stays zero.
 class Mahalanobis final : public Detector {
  public:
   struct Options {
-    double ridge = 0.0;  ///< S + ridge (tr S / D) I
+    double ridge = 0.0;      ///< S + ridge (tr S / D) I
+    bool normalize = false;  ///< scale rows to unit l2 norm
   };
   static constexpr std::string_view kName = "mahalanobis";
   Mahalanobis() = default;
@@ -44,18 +51,25 @@ class Mahalanobis final : public Detector {
   void visit(FieldVisitor& v) override {
     v.option("ridge", options_.ridge, Range{.min = 0, .max = 1e6},
              "added to S, relative to its mean eigenvalue");
+    v.option("normalize", options_.normalize, "scale rows to unit l2 norm first");
     distance_.visit(v, "");
+  }
+  std::vector<Preset> presets() const override {
+    return {{"mahalanobis++", {{"normalize", true}}, "Mueller & Hein, ICML 2025"}};
   }
 
  private:
   void fit_state(BatchSource& source, const Exec& exec) override {
     const SourceInfo& info = source.info();
-    const auto moments = reduce(source, ClassMoments(info.classes, info.dim), exec);
+    const Normalized empty(ClassMoments(info.classes, info.dim), options_.normalize);
+    const ClassMoments moments = reduce(source, empty, exec).take();
     distance_.fit(moments.within_covariance(), moments.mean(), moments.means(), options_.ridge);
   }
   void prepare() override { distance_.prepare(); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    distance_.nearest(*tile.features, out);
+    thread_local Matrix unit;
+    if (options_.normalize) kernels::normalize_rows(*tile.features, unit);
+    distance_.nearest(options_.normalize ? MatrixView(unit) : *tile.features, out);
     for (float& s : out) s = -s;
   }
   Diagnostics found() const override {

@@ -110,6 +110,42 @@ void RowNorms(const float* x, size_t stride, size_t rows, size_t cols, const dou
   }
 }
 
+void NormalizeRows(const float* x, size_t stride, size_t rows, size_t cols, float* out) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  HWY_ALIGN float last[HWY_MAX_BYTES / sizeof(float)];
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = x + i * stride;
+    float* unit = out + i * cols;
+    V32 largest = hn::Zero(d), poison = hn::Zero(d);
+    for_each_vector(row, cols, 0.0f, [&](V32 v) HWY_ATTR {
+      largest = hn::Max(largest, hn::Abs(v));
+      poison = add_poison(poison, v);
+    });
+    const float max = max_lanes(largest), bad = sum_lanes(poison);
+    if (max == 0.0f || bad != 0.0f) {  // NaN != 0
+      std::fill_n(unit, cols, bad);
+      continue;
+    }
+    // By a power of two, which is exact, the largest entry comes into [1, 4): squares neither
+    // overflow nor underflow then
+    const V32 scale = hn::Set(d, std::ldexp(1.0f, std::clamp(-std::ilogb(max), -126, 126)));
+    V32 squares = hn::Zero(d);
+    for_each_vector(row, cols, 0.0f, [&](V32 v) HWY_ATTR {
+      const V32 scaled = hn::Mul(v, scale);
+      squares = hn::MulAdd(scaled, scaled, squares);
+    });
+    // Divided by, not multiplied with its reciprocal: a row with one entry gives 1 to the bit
+    const V32 norm = hn::Set(d, std::sqrt(sum_lanes(squares)));
+    size_t j = 0;
+    for (; j + lanes <= cols; j += lanes)
+      hn::StoreU(hn::Div(hn::Mul(hn::LoadU(d, row + j), scale), norm), d, unit + j);
+    if (j == cols) continue;
+    hn::Store(hn::Div(hn::Mul(load_tail(d, row + j, cols - j, 0.0f), scale), norm), d, last);
+    std::memcpy(unit + j, last, (cols - j) * sizeof(float));
+  }
+}
+
 void RowDotSelected(const float* x, size_t stride, size_t rows, size_t cols, const float* b,
                     size_t b_stride, const std::int64_t* selected, float* out) {
   const F32 d;
@@ -159,6 +195,7 @@ HWY_AFTER_NAMESPACE();
 namespace ood::kernels {
 
 HWY_EXPORT(RowNorms);
+HWY_EXPORT(NormalizeRows);
 HWY_EXPORT(RowDotSelected);
 HWY_EXPORT(RowSquaredDistanceSelected);
 HWY_EXPORT(IsPoisoned);
@@ -187,6 +224,13 @@ void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out)
   const Rows r = rows_of("row_norms", x, static_cast<size_t>(x.rows()));
   HWY_DYNAMIC_DISPATCH(RowNorms)
   (r.data, r.stride, r.rows, r.cols, orders.data(), orders.size(), out.data());
+}
+
+void normalize_rows(const MatrixView& x, Matrix& out) {
+  ensure_simd_target();
+  out.resize(x.rows(), x.cols());
+  const Rows r = rows_of("normalize_rows", x, static_cast<size_t>(x.rows()));
+  HWY_DYNAMIC_DISPATCH(NormalizeRows)(r.data, r.stride, r.rows, r.cols, out.data());
 }
 
 void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,
