@@ -17,8 +17,8 @@ import pytest
 
 from conftest import SOURCE, Run, write_small
 
-DETECTORS = ["msp", "max_logit", "energy", "entropy", "gen", "mahalanobis",
-             "relative_mahalanobis", "knn", "conjnorm"]
+DETECTORS = ["msp", "max_logit", "energy", "entropy", "gen", "doctor", "kl_uniform", "mahalanobis",
+             "relative_mahalanobis", "max_cosine", "knn", "conjnorm"]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,9 @@ def test_list_shows_detectors_and_options(ood: Run) -> None:
     assert [line for line in lines if not line.startswith(" ")] == DETECTORS
     assert any(line.strip().startswith("knn.k = 50") for line in lines)
     presets = [line.split(": ")[0] for line in lines if ".preset = " in line]
-    assert presets == [f"  conjnorm.preset = {name}" for name in
-                       ("cifar10", "cifar100", "imagenet-resnet50", "imagenet-mobilenetv2")]
+    assert presets == ["  msp.preset = mcm", *(
+        f"  conjnorm.preset = {name}" for name in
+        ("cifar10", "cifar100", "imagenet-resnet50", "imagenet-mobilenetv2"))]
 
 
 def test_info_says_what_is_in_use(ood: Run) -> None:
@@ -179,7 +180,8 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
     result = ood("eval", path)
     assert result.returncode == 0
     assert result.stderr.splitlines() == [f"left out: {name}: no /train" for name in
-                                          ("mahalanobis", "relative_mahalanobis", "knn", "conjnorm")]
+                                          ("mahalanobis", "relative_mahalanobis", "max_cosine",
+                                           "knn", "conjnorm")]
     asked = ood("eval", path, "-d", "knn")  # asked for by name: an error
     assert (asked.returncode, asked.stdout, asked.stderr) == (2, "", "ood: knn: no /train\n")
 

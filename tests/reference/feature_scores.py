@@ -1,4 +1,4 @@
-"""Scores made of the features: mahalanobis, relative_mahalanobis, knn."""
+"""Scores made of the features: mahalanobis, relative_mahalanobis, max_cosine, knn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import pinvh
 
 from feature_files import SPLITS, Array, FeatureFile, class_means
-from tolerances import Result, by_row, dot_loss
+from tolerances import U, Result, by_row, dot_loss
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,23 @@ def relative_mahalanobis(file: FeatureFile, ridge: float = 0.0) -> Result:
         state={"rank": precision.rank, "condition_number": precision.condition_number,
                "background_rank": background.rank,
                "background_condition_number": background.condition_number})
+
+
+def max_cosine(file: FeatureFile) -> Result:
+    """max_c <z, mu_c> / (|z| |mu_c|); 0 for a row of zeros and for a mean of zeros.
+
+    Techapanurak, Suganuma and Okatani, ACCV 2020, arXiv:1905.10628 (there: weights of a network
+    that was trained so, for mu_c). Loss: that of a product of unit vectors, and 4 U of two norms.
+    """
+    means = class_means(file)
+
+    def cosine(z: Array, mean: Array) -> float:
+        lengths = float(np.linalg.norm(z) * np.linalg.norm(mean))
+        return math.fsum(z * mean) / lengths if lengths > 0.0 else 0.0
+
+    return Result(
+        by_row(file.features, lambda z: max(cosine(z, mean) for mean in means)), rtol=1e-6,
+        bound=by_row(file.features, lambda z: dot_loss(len(z)) + 4.0 * U))
 
 
 def knn(file: FeatureFile, k: int = 50, normalize: bool = True) -> Result:
