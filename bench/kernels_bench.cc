@@ -85,7 +85,9 @@ BENCHMARK(row_log_sum_exp)->Apply(logit_shapes);
 BENCHMARK(row_log_sum_exp_naive)->Apply(logit_shapes);
 
 void row_log_max_probability(benchmark::State& state) {
-  reduce_rows(state, kernels::row_log_max_probability);
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    kernels::row_log_max_probability(x, 1, out);
+  });
 }
 void row_log_max_probability_naive(benchmark::State& state) {
   reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
@@ -94,6 +96,30 @@ void row_log_max_probability_naive(benchmark::State& state) {
 }
 BENCHMARK(row_log_max_probability)->Apply(logit_shapes);
 BENCHMARK(row_log_max_probability_naive)->Apply(logit_shapes);
+
+void row_negative_gini(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    kernels::row_negative_gini(x, 1, out);
+  });
+}
+void row_negative_gini_naive(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    naive::each_row(x, out, naive::negative_gini);
+  });
+}
+BENCHMARK(row_negative_gini)->Apply(logit_shapes);
+BENCHMARK(row_negative_gini_naive)->Apply(logit_shapes);
+
+void row_divergence_from_uniform(benchmark::State& state) {
+  reduce_rows(state, kernels::row_divergence_from_uniform);
+}
+void row_divergence_from_uniform_naive(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    naive::each_row(x, out, naive::divergence_from_uniform);
+  });
+}
+BENCHMARK(row_divergence_from_uniform)->Apply(logit_shapes);
+BENCHMARK(row_divergence_from_uniform_naive)->Apply(logit_shapes);
 
 void row_negative_entropy(benchmark::State& state) {
   reduce_rows(state, kernels::row_negative_entropy);

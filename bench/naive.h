@@ -44,6 +44,19 @@ inline std::vector<float> softmax(Row x) {
 
 inline float max_probability(Row x) { return max(softmax(x)); }
 
+inline float negative_gini(Row x) {
+  float sum = 0;
+  for (const float p : softmax(x)) sum += p * p;
+  return sum - 1;
+}
+
+inline float divergence_from_uniform(Row x) {
+  const float log_sum = log_sum_exp(x), length = static_cast<float>(x.size());
+  float sum = 0;
+  for (const float v : x) sum += log_sum - v;
+  return sum / length - std::log(length);
+}
+
 inline float negative_entropy(Row x) {
   float sum = 0;
   for (const float p : softmax(x))

@@ -14,8 +14,9 @@ using namespace ood;
 TEST_CASE("make_detector: an unknown name is an error with the names that there are") {
   CHECK_THROWS_WITH_AS(
       make_detector("mahalanobi"),
-      "unknown detector mahalanobi, expected one of msp, max_logit, energy, entropy, "
-      "gen, mahalanobis, relative_mahalanobis, ssd, gaussian_density, knn, conjnorm",
+      "unknown detector mahalanobi, expected one of msp, max_logit, energy, entropy, gen, "
+      "doctor, kl_uniform, mahalanobis, relative_mahalanobis, ssd, gaussian_density, "
+      "max_cosine, knn, conjnorm",
       std::invalid_argument);
 }
 
@@ -72,7 +73,7 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
   };
   CHECK(message("knn", {{"kk", Index{1}}}) ==
         "knn: unknown option kk, expected one of k, normalize");
-  CHECK(message("msp", {{"k", Index{1}}}) == "msp: unknown option k, expected none");
+  CHECK(message("max_logit", {{"k", Index{1}}}) == "max_logit: unknown option k, expected none");
   CHECK(message("knn", {{"k", Index{0}}}) ==
         "knn: option k has 0, expected a whole number, 1 or more");
   CHECK(message("knn", {{"k", 1.5}}) ==

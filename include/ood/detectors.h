@@ -3,12 +3,15 @@
 #pragma once
 
 #include "ood/detectors/conjnorm.h"
+#include "ood/detectors/doctor.h"
 #include "ood/detectors/energy.h"
 #include "ood/detectors/entropy.h"
 #include "ood/detectors/gaussian_density.h"
 #include "ood/detectors/gen.h"
+#include "ood/detectors/kl_uniform.h"
 #include "ood/detectors/knn.h"
 #include "ood/detectors/mahalanobis.h"
+#include "ood/detectors/max_cosine.h"
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
 #include "ood/detectors/relative_mahalanobis.h"
@@ -20,8 +23,9 @@ template <class... Ts>
 struct TypeList {};
 
 /// In the order of the documentation: logits, then features.
-using Detectors = TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Mahalanobis, RelativeMahalanobis,
-                           Ssd, GaussianDensity, Knn, ConjNorm>;
+using Detectors =
+    TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
+             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm>;
 
 /// Calls visit.template operator()<T>() for each T of the list.
 template <class Visit, class... Ts>

@@ -47,10 +47,19 @@ void row_max(const MatrixView& x, std::span<float> out);
 /// out_i = T log sum_j exp(x_ij / T), T in [1e-30, 1e30]. Error <= u (4 |out| + T (d + 8)).
 void row_log_sum_exp(const MatrixView& x, float temperature, std::span<float> out);
 
-/// out_i = max_j log p_ij, p = softmax(x_i): -log1p of the sum over all but one largest entry, so
-/// that it keeps its relative accuracy where p -> 1. Relative error <= u (d + 16 + 2 max_j (max x -
-/// x_j)) over the terms that count.
-void row_log_max_probability(const MatrixView& x, std::span<float> out);
+/// out_i = max_j log p_ij, p = softmax(x_i / T), T in [1e-30, 1e30]: -log1p of the sum over all but
+/// one largest entry, so that it keeps its relative accuracy where p -> 1. Relative error <= u (d +
+/// 16 + 4 max_j (max x - x_j) / T) over the terms that count.
+void row_log_max_probability(const MatrixView& x, float temperature, std::span<float> out);
+
+/// out_i = sum_j p_ij^2 - 1 = -sum_j p_ij (1 - p_ij), p = softmax(x_i / T), T in [1e-30, 1e30]: in
+/// [1 / d - 1, 0]. Keeps its relative accuracy where p -> 1: relative error <= u (3 d + 32 + 8
+/// max_j (max x - x_j) / T) over the terms that count.
+void row_negative_gini(const MatrixView& x, float temperature, std::span<float> out);
+
+/// out_i = KL(u || p_i) = -sum_j log p_ij / d - log d >= 0, p = softmax(x_i), u = 1 / d; infinite
+/// above 3.4e38. Error <= u (d + 16) (1 + max x - sum_j x_ij / d).
+void row_divergence_from_uniform(const MatrixView& x, std::span<float> out);
 
 /// out_i = sum_j p_ij log p_ij <= 0, the negated entropy of p = softmax(x_i), in [-log d, 0]. Keeps
 /// its relative accuracy where p -> 1: relative error <= u (d + 16 + 2 max_j (max x - x_j)) over

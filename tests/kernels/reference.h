@@ -20,13 +20,14 @@ inline double log_sum_exp(Row x, double temperature) {
   return largest + temperature * std::log(sum);
 }
 
-/// p = softmax(x) in descending order. 1 - p of the largest is taken from the others: where p -> 1,
-/// even float64 cancels.
+/// p = softmax(x / T) in descending order. 1 - p of the largest is taken from the others: where
+/// p -> 1, even float64 cancels.
 struct Softmax {
   std::vector<double> log_p;
   double log_rest;  // log(1 - p) of the first
 
-  explicit Softmax(Row x) : log_p(x.begin(), x.end()) {
+  explicit Softmax(Row x, double temperature = 1) : log_p(x.begin(), x.end()) {
+    for (double& v : log_p) v /= temperature;
     std::ranges::sort(log_p, std::greater<>());
     const double largest = log_p[0], second = log_p.size() > 1 ? log_p[1] : largest;
     double others = 0;
@@ -39,7 +40,25 @@ struct Softmax {
   }
 };
 
-inline double log_max_probability(Row x) { return Softmax(x).log_p[0]; }
+inline double log_max_probability(Row x, double temperature) {
+  return Softmax(x, temperature).log_p[0];
+}
+
+/// sum p^2 - 1, as a sum of p (1 - p): no cancellation.
+inline double negative_gini(Row x, double temperature) {
+  const Softmax p(x, temperature);
+  double sum = std::exp(p.log_p[0] + p.log_rest);
+  for (std::size_t j = 1; j < p.log_p.size(); ++j)
+    sum += std::exp(p.log_p[j]) * -std::expm1(p.log_p[j]);
+  return -sum;
+}
+
+inline double divergence_from_uniform(Row x) {
+  const auto length = static_cast<double>(x.size());
+  double sum = 0;
+  for (const double log_p : Softmax(x).log_p) sum += log_p / length;
+  return -sum - std::log(length);
+}
 
 inline double negative_entropy(Row x) {
   double sum = 0;

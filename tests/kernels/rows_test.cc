@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "kernels/reference.h"
 #include "kernels/row_kernel_contract.h"
 
@@ -18,13 +20,29 @@ void check_contract(const RowKernel& kernel) {
 
 double length(Row x) { return static_cast<double>(x.size()); }
 
-/// max_j (max x - x_j) over the terms that count: exp(-104) is 0 in float32.
-double range(Row x) {
+/// max_j (max x - x_j) / T over the terms that count: exp(-104) is 0 in float32.
+double range(Row x, double temperature = 1) {
   const double largest = reference::max(x);
   double far = 0;
-  for (const float v : x)
-    if (largest - v < 104) far = std::max(far, largest - v);
+  for (const float v : x) {
+    const double below = (largest - v) / temperature;
+    if (below < 104) far = std::max(far, below);
+  }
   return far;
+}
+
+constexpr std::array kTemperatures = {1.0f, 0.3f, 1e-3f, 1000.0f};
+
+RowKernel log_max_probability_at(float temperature) {
+  return [temperature](const MatrixView& x, std::span<float> out) {
+    kernels::row_log_max_probability(x, temperature, out);
+  };
+}
+
+RowKernel negative_gini_at(float temperature) {
+  return [temperature](const MatrixView& x, std::span<float> out) {
+    kernels::row_negative_gini(x, temperature, out);
+  };
 }
 
 RowKernel log_sum_exp_at(float temperature) {
@@ -66,7 +84,7 @@ TEST_CASE("row_log_sum_exp: every row on its own") {
 }
 
 TEST_CASE("row_log_sum_exp: error") {
-  for (const float temperature : {1.0f, 0.3f, 1e-3f, 1000.0f}) {
+  for (const float temperature : kTemperatures) {
     CAPTURE(temperature);
     check_error(log_sum_exp_at(temperature), kLogitPatterns, [temperature](Row x) {
       const double value = reference::log_sum_exp(x, temperature);
@@ -76,15 +94,73 @@ TEST_CASE("row_log_sum_exp: error") {
 }
 
 TEST_CASE("row_log_max_probability: every row on its own") {
-  check_contract(kernels::row_log_max_probability);
+  check_contract(log_max_probability_at(1));
+  check_depends_on_row_alone(log_max_probability_at(0.3f));
 }
 
 TEST_CASE("row_log_max_probability: relative error, also where p is almost 1") {
-  check_error(kernels::row_log_max_probability, kLogitPatterns, [](Row x) {
-    const double value = reference::log_max_probability(x);
-    return Expected{
-        value, kUnit * (length(x) + 16 + 2 * range(x)) * std::abs(value) + kUnderflow * length(x)};
+  for (const float temperature : kTemperatures) {
+    CAPTURE(temperature);
+    check_error(log_max_probability_at(temperature), kLogitPatterns, [temperature](Row x) {
+      const double value = reference::log_max_probability(x, temperature);
+      const double share = kUnit * (length(x) + 16 + 4 * range(x, temperature));
+      return Expected{value, share * std::abs(value) + kUnderflow * length(x)};
+    });
+  }
+}
+
+TEST_CASE("row_negative_gini: every row on its own") {
+  check_contract(negative_gini_at(1));
+  check_depends_on_row_alone(negative_gini_at(0.3f));
+}
+
+TEST_CASE("row_negative_gini: relative error, also where p is almost 1") {
+  for (const float temperature : kTemperatures) {
+    CAPTURE(temperature);
+    check_error(negative_gini_at(temperature), kLogitPatterns, [temperature](Row x) {
+      const double value = reference::negative_gini(x, temperature);
+      const double share = kUnit * (3 * length(x) + 32 + 8 * range(x, temperature));
+      return Expected{value, share * std::abs(value) + kUnderflow * length(x)};
+    });
+  }
+}
+
+TEST_CASE("row_negative_gini: from 1 / d - 1 to 0") {
+  for (const Index d : kLengths) {
+    CAPTURE(d);
+    const Matrix equal = Matrix::Constant(1, d, 7.5f);
+    CHECK(run(negative_gini_at(1), equal)[0] ==
+          doctest::Approx(1 / static_cast<double>(d) - 1).epsilon(1e-6));
+    Matrix sure = equal;
+    sure(0, d - 1) = 1e4f;
+    CHECK(run(negative_gini_at(1), sure)[0] == 0);
+  }
+}
+
+TEST_CASE("row_divergence_from_uniform: every row on its own") {
+  check_contract(kernels::row_divergence_from_uniform);
+}
+
+TEST_CASE("row_divergence_from_uniform: error") {
+  check_error(kernels::row_divergence_from_uniform, kLogitPatterns, [](Row x) {
+    double below = 0;  // max x - mean x
+    for (const float v : x) below += (reference::max(x) - v) / length(x);
+    const double value = reference::divergence_from_uniform(x);
+    if (value > std::numeric_limits<float>::max())
+      return Expected{std::numeric_limits<double>::infinity(), 0};
+    return Expected{value, kUnit * (length(x) + 16) * (1 + below)};
   });
+}
+
+TEST_CASE("row_divergence_from_uniform: never below 0, and no offset changes equal logits") {
+  for (const Index d : kLengths)
+    for (const float offset : {0.0f, -7.5f, 1e30f}) {
+      CAPTURE(d);
+      const Matrix equal = Matrix::Constant(1, d, offset);
+      const float out = run(kernels::row_divergence_from_uniform, equal)[0];
+      CHECK(out >= 0);
+      CHECK(out <= 1e-6);
+    }
 }
 
 TEST_CASE("row_negative_entropy: every row on its own") {
@@ -160,13 +236,32 @@ TEST_CASE("row kernels: wrong sizes") {
                        "row_max: x has 0 columns, expected 1 or more", std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::row_log_sum_exp(x, 1, out),
                        "row_log_sum_exp: out has 3 entries, expected 2", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(kernels::row_log_max_probability(x, out),
+  CHECK_THROWS_WITH_AS(kernels::row_log_max_probability(x, 1, out),
                        "row_log_max_probability: out has 3 entries, expected 2",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(kernels::row_negative_gini(x, 1, out),
+                       "row_negative_gini: out has 3 entries, expected 2", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(kernels::row_divergence_from_uniform(x, out),
+                       "row_divergence_from_uniform: out has 3 entries, expected 2",
                        std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::row_negative_entropy(x, out),
                        "row_negative_entropy: out has 3 entries, expected 2",
                        std::invalid_argument);
   CHECK_THROWS_WITH_AS(kernels::row_generalized_entropy(x, 0.1f, 3, out),
                        "row_generalized_entropy: out has 3 entries, expected 2",
+                       std::invalid_argument);
+}
+
+TEST_CASE("row kernels: a temperature that is none") {
+  const Matrix x(2, 3);
+  std::vector<float> out(2);
+  for (const float wrong : {0.0f, -1.0f, 1e31f, std::nanf("")}) {
+    CAPTURE(wrong);
+    CHECK_THROWS_AS(kernels::row_log_sum_exp(x, wrong, out), std::invalid_argument);
+    CHECK_THROWS_AS(kernels::row_log_max_probability(x, wrong, out), std::invalid_argument);
+    CHECK_THROWS_AS(kernels::row_negative_gini(x, wrong, out), std::invalid_argument);
+  }
+  CHECK_THROWS_WITH_AS(kernels::row_negative_gini(x, 0, out),
+                       "row_negative_gini: temperature has 0, expected 1e-30 to 1e30",
                        std::invalid_argument);
 }

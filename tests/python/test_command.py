@@ -17,8 +17,8 @@ import pytest
 
 from conftest import SOURCE, Run, write_small
 
-DETECTORS = ["msp", "max_logit", "energy", "entropy", "gen", "mahalanobis",
-             "relative_mahalanobis", "ssd", "gaussian_density", "knn", "conjnorm"]
+DETECTORS = ["msp", "max_logit", "energy", "entropy", "gen", "doctor", "kl_uniform", "mahalanobis",
+             "relative_mahalanobis", "ssd", "gaussian_density", "max_cosine", "knn", "conjnorm"]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def test_list_shows_detectors_and_options(ood: Run) -> None:
     assert any(line.strip().startswith("knn.k = 50") for line in lines)
     presets = [line.split(": ")[0] for line in lines if ".preset = " in line]
     assert presets == [f"  {detector}.preset = {name}" for detector, names in (
+        ("msp", ("mcm",)),
         ("mahalanobis", ("mahalanobis++",)),
         ("relative_mahalanobis", ("relative_mahalanobis++",)),
         ("gaussian_density", ("gem", "published_code")),
@@ -185,7 +186,7 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
     assert result.returncode == 0
     assert result.stderr.splitlines() == [f"left out: {name}: no /train" for name in
                                           ("mahalanobis", "relative_mahalanobis", "ssd",
-                                           "gaussian_density", "knn", "conjnorm")]
+                                           "gaussian_density", "max_cosine", "knn", "conjnorm")]
     asked = ood("eval", path, "-d", "knn")  # asked for by name: an error
     assert (asked.returncode, asked.stdout, asked.stderr) == (2, "", "ood: knn: no /train\n")
 

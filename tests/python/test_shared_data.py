@@ -81,6 +81,29 @@ def gen(data: Arrays) -> Score:
     return score
 
 
+def doctor(data: Arrays) -> Score:
+    def score(name: str) -> np.ndarray:
+        log_p = data.logits[name] - logsumexp(data.logits[name], axis=1, keepdims=True)
+        return (np.exp(log_p) * np.expm1(log_p)).sum(axis=1)
+    return score
+
+
+def kl_uniform(data: Arrays) -> Score:
+    def score(name: str) -> np.ndarray:
+        logits = data.logits[name]
+        return logsumexp(logits, axis=1) - logits.mean(axis=1) - np.log(logits.shape[1])
+    return score
+
+
+def max_cosine(data: Arrays) -> Score:
+    directions = data.means / np.linalg.norm(data.means, axis=1, keepdims=True)
+
+    def score(name: str) -> np.ndarray:
+        z = data.features[name]
+        return (z @ directions.T).max(axis=1) / np.linalg.norm(z, axis=1)
+    return score
+
+
 def relative_mahalanobis(data: Arrays) -> Score:
     train = data.features["train"]
     mean = train.mean(axis=0)
@@ -163,13 +186,14 @@ def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None
         assert row["auroc"] == pytest.approx(want, abs=tolerance), name
 
 
-@pytest.mark.parametrize("transcription", [entropy, gen, relative_mahalanobis, ssd,
-                                           gaussian_density])
+@pytest.mark.parametrize("transcription", [entropy, gen, doctor, kl_uniform, relative_mahalanobis,
+                                           ssd, gaussian_density, max_cosine])
 def test_agrees_with_float64(case: tuple[Path, Any],
                              transcription: Callable[[Arrays], Score]) -> None:
     path, report = case
     rows = [row for row in report["rows"] if row["detector"] == transcription.__name__]
-    # 1 - p loses digits of float64 too where p is near 1: gen is compared to what numpy can do
+    # 1 - p loses digits of float64 too where p is near 1: gen and doctor are compared to what numpy
+    # can do
     check(rows, data := Arrays(path), transcription(data), 1e-5)
 
 

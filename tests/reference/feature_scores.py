@@ -1,4 +1,5 @@
-"""Scores made of the features: mahalanobis, relative_mahalanobis, ssd, gaussian_density, knn."""
+"""Scores made of the features: mahalanobis, relative_mahalanobis, ssd, gaussian_density,
+max_cosine, knn."""
 
 from __future__ import annotations
 
@@ -223,6 +224,23 @@ def gaussian_density(file: FeatureFile, covariance: str = "class", class_prior: 
         state["rank"] = rank
     return Result(by_row(file.features, lambda z: float(logsumexp(exponents(z)))), rtol=None,
                   bound=by_row(file.features, loss), state=state)
+
+
+def max_cosine(file: FeatureFile) -> Result:
+    """max_c <z, mu_c> / (|z| |mu_c|); 0 for a row of zeros and for a mean of zeros.
+
+    Techapanurak, Suganuma and Okatani, ACCV 2020, arXiv:1905.10628 (there: weights of a network
+    that was trained so, for mu_c). Loss: that of a product of unit vectors, and 4 U of two norms.
+    """
+    means = class_means(file)
+
+    def cosine(z: Array, mean: Array) -> float:
+        lengths = float(np.linalg.norm(z) * np.linalg.norm(mean))
+        return math.fsum(z * mean) / lengths if lengths > 0.0 else 0.0
+
+    return Result(
+        by_row(file.features, lambda z: max(cosine(z, mean) for mean in means)), rtol=1e-6,
+        bound=by_row(file.features, lambda z: dot_loss(len(z)) + 4.0 * U))
 
 
 def knn(file: FeatureFile, k: int = 50, normalize: bool = True) -> Result:

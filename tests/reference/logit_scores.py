@@ -1,4 +1,4 @@
-"""Scores made of the logits alone: msp, max_logit, energy, entropy, gen."""
+"""Scores made of the logits alone: msp, max_logit, energy, entropy, gen, doctor, kl_uniform."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ SOFTMAX_RTOL = 1e-5
 SOFTMAX_ATOL = 1e-12
 
 
-def msp(file: FeatureFile) -> Result:
-    """log max_c p_c. Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136 (there: max_c p_c)."""
-    return Result(by_row(file.logits, lambda f: float(np.max(log_softmax(f))) + 0.0),
+def msp(file: FeatureFile, temperature: float = 1.0) -> Result:
+    """log max_c p_c, p = softmax(f / T).
+
+    Hendrycks and Gimpel, ICLR 2017, arXiv:1610.02136 (there: max_c p_c, and T = 1).
+    """
+    t = temperature
+    return Result(by_row(file.logits, lambda f: float(np.max(log_softmax(f / t))) + 0.0),
                   rtol=SOFTMAX_RTOL, atol=SOFTMAX_ATOL)
 
 
@@ -87,3 +91,31 @@ def gen(file: FeatureFile, gamma: float = 0.1, top_m: int = 100) -> Result:
         return -math.fsum(math.exp(gamma * x) * (-math.expm1(x))**gamma for x in largest) + 0.0
 
     return Result(by_row(file.logits, score), rtol=SOFTMAX_RTOL, atol=SOFTMAX_ATOL)
+
+
+def doctor(file: FeatureFile, temperature: float = 1.0) -> Result:
+    """sum_c p_c^2 - 1 = -sum_c p_c (1 - p_c), p = softmax(f / T).
+
+    Granese et al., NeurIPS 2021, arXiv:2106.02395, D_alpha: there (1 - g) / g with g = sum_c p_c^2,
+    lower = more in-distribution. All terms have one sign; the loss is that of msp, once more for
+    the factor 1 - p_c.
+    """
+    def score(f: Array) -> float:
+        return -math.fsum(math.exp(x) * -math.expm1(x) for x in log_softmax(f / temperature)) + 0.0
+
+    return Result(by_row(file.logits, score), rtol=2.0 * SOFTMAX_RTOL, atol=SOFTMAX_ATOL)
+
+
+def kl_uniform(file: FeatureFile) -> Result:
+    """KL(u || p) = -(1/C) sum_c log p_c - log C, u_c = 1/C.
+
+    = (1/C) sum_c (f_top - f_c) - log p_top - log C, and each part loses a few U of itself.
+    """
+    def score(f: Array) -> float:
+        return -math.fsum(log_softmax(f)) / len(f) - math.log(len(f))
+
+    def loss(f: Array) -> float:
+        return 8.0 * U * (float(np.max(f) - np.mean(f)) + 2.0 * math.log(len(f)))
+
+    return Result(by_row(file.logits, score), rtol=1e-6, bound=by_row(file.logits, loss),
+                  atol=1e-6)

@@ -8,14 +8,23 @@ from pathlib import Path
 
 from conjnorm import conjnorm
 from feature_files import DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
-from feature_scores import gaussian_density, knn, mahalanobis, relative_mahalanobis, ssd
-from logit_scores import energy, entropy, gen, max_logit, msp
+from feature_scores import (
+    gaussian_density,
+    knn,
+    mahalanobis,
+    max_cosine,
+    relative_mahalanobis,
+    ssd,
+)
+from logit_scores import doctor, energy, entropy, gen, kl_uniform, max_logit, msp
 from tolerances import Json, Result, tolerances
 
 DETECTORS: dict[str, Callable[..., Result]] = {
     "msp": msp, "max_logit": max_logit, "energy": energy, "entropy": entropy, "gen": gen,
-    "mahalanobis": mahalanobis, "relative_mahalanobis": relative_mahalanobis, "ssd": ssd,
-    "gaussian_density": gaussian_density, "knn": knn, "conjnorm": conjnorm,
+    "doctor": doctor, "kl_uniform": kl_uniform, "mahalanobis": mahalanobis,
+    "relative_mahalanobis": relative_mahalanobis, "ssd": ssd,
+    "gaussian_density": gaussian_density, "max_cosine": max_cosine, "knn": knn,
+    "conjnorm": conjnorm,
 }
 
 # p, t and partition of the authors' scripts.
@@ -27,6 +36,8 @@ PRIORS = [0.25, 0.125, 0.0625, 0.0625, 0.125, 0.125, 0.25]  # of small.h5; they 
 # (file, detector, options); empty options are the defaults of the detector.
 SCORE_CASES: list[tuple[str, str, Json]] = [
     (SMALL, "msp", {}),
+    (SMALL, "msp", {"temperature": 0.5}),
+    (SMALL, "msp", {"temperature": 10.0}),
     (SMALL, "max_logit", {}),
     (SMALL, "energy", {"temperature": 1.0}),
     (SMALL, "energy", {"temperature": 0.5}),
@@ -35,6 +46,10 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
     (SMALL, "gen", {}),
     (SMALL, "gen", {"gamma": 0.5, "top_m": 3}),
     (SMALL, "gen", {"gamma": 1.0, "top_m": 1}),
+    (SMALL, "doctor", {}),
+    (SMALL, "doctor", {"temperature": 0.5}),
+    (SMALL, "doctor", {"temperature": 10.0}),
+    (SMALL, "kl_uniform", {}),
     (SMALL, "mahalanobis", {}),
     (SMALL, "mahalanobis", {"ridge": 0.01}),
     (DEFICIENT, "mahalanobis", {}),
@@ -58,6 +73,8 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
     (SMALL, "gaussian_density", {"covariance": "tied", "class_prior": "uniform"}),
     (SMALL, "gaussian_density", {"covariance": "tied", "ridge": 0.01}),
     (DEFICIENT, "gaussian_density", {"covariance": "tied"}),
+    (SMALL, "max_cosine", {}),
+    (DEFICIENT, "max_cosine", {}),
     (SMALL, "knn", {}),
     (SMALL, "knn", {"k": 1}),
     (SMALL, "knn", {"k": 10, "normalize": False}),

@@ -34,16 +34,18 @@ HWY_INLINE RowMax max_of_row(const float* row, size_t n) {
   return {max_lanes(largest), sum_lanes(poison)};
 }
 
-/// softmax of a row, seen from its largest entry: p_max = 1 / (1 + rest), with no cancellation.
+/// softmax(x / T) of a row, seen from its largest entry: p_max = 1 / (1 + rest), with no
+/// cancellation.
 struct Softmax {
   float max;
+  float next;  // the largest entry but one, which may be as large
   float poison;
-  double log_rest;  // log of: sum over all but one largest entry of exp(x - max)
+  double log_rest;  // log of: sum over all but one largest entry of exp((x - max) / T)
   double rest;
-  double log_sum;  // log(1 + rest): log p_j = x_j - max - log_sum
+  double log_sum;  // log(1 + rest): log p_j = (x_j - max) / T - log_sum
 };
 
-HWY_INLINE Softmax softmax_of_row(const float* row, size_t n) {
+HWY_INLINE Softmax softmax_of_row(const float* row, size_t n, float temperature = 1.0f) {
   const F32 d;
   // The two largest entries of each lane, then of all: the rest is summed relative to the second,
   // so that it does not underflow however far the first is above it.
@@ -58,24 +60,26 @@ HWY_INLINE Softmax softmax_of_row(const float* row, size_t n) {
   for (; j + lanes <= n; j += lanes) step(hn::LoadU(d, row + j), hn::LoadU(d, row + j));
   if (j < n) step(load_tail(d, row + j, n - j, kLowest), load_tail(d, row + j, n - j, row[0]));
   const float largest = max_lanes(first), bad = sum_lanes(poison);
-  if (n == 1 || bad != 0.0f) return {largest, bad, -HUGE_VAL, 0, 0};
+  if (n == 1 || bad != 0.0f) return {largest, largest, bad, -HUGE_VAL, 0, 0};
   const V32 max = hn::Set(d, largest), one = hn::Set(d, 1.0f);
   const auto holds_max = hn::Eq(first, max);
   const float next = hn::CountTrue(d, holds_max) > 1
                          ? largest
                          : max_lanes(hn::IfThenElse(holds_max, second, first));
-  const V32 reference = hn::Set(d, next);
+  const V32 reference = hn::Set(d, next), inverse = hn::Set(d, 1.0f / temperature);
   V32 sum = hn::Zero(d), equal = hn::Zero(d);
   for_each_vector(row, n, kLowest, [&](V32 x) HWY_ATTR {
     const auto below = hn::Lt(x, max);
-    sum = hn::Add(sum, hn::IfThenElseZero(below, hn::Exp(d, hn::Sub(x, reference))));
+    const V32 exponent = hn::Mul(hn::Sub(x, reference), inverse);
+    sum = hn::Add(sum, hn::IfThenElseZero(below, hn::Exp(d, exponent)));
     equal = hn::Add(equal, hn::IfThenZeroElse(below, one));
   });
   const double terms = static_cast<double>(sum_lanes(sum)) + (sum_lanes(equal) - 1.0);
-  const double log_rest =
-      static_cast<double>(next) - static_cast<double>(largest) + std::log(terms);
+  const double log_rest = (static_cast<double>(next) - static_cast<double>(largest)) /
+                              static_cast<double>(temperature) +
+                          std::log(terms);
   const double rest = std::exp(log_rest);
-  return {largest, bad, log_rest, rest, std::log1p(rest)};
+  return {largest, next, bad, log_rest, rest, std::log1p(rest)};
 }
 
 void RowMaxAll(const float* x, size_t stride, size_t rows, size_t cols, float* out) {
@@ -104,10 +108,56 @@ void RowLogSumExp(const float* x, size_t stride, size_t rows, size_t cols, float
   }
 }
 
-void RowLogMaxProbability(const float* x, size_t stride, size_t rows, size_t cols, float* out) {
+void RowLogMaxProbability(const float* x, size_t stride, size_t rows, size_t cols,
+                          float temperature, float* out) {
   for (size_t i = 0; i < rows; ++i) {
-    const Softmax p = softmax_of_row(x + i * stride, cols);
+    const Softmax p = softmax_of_row(x + i * stride, cols, temperature);
     out[i] = static_cast<float>(-p.log_sum) + p.poison;
+  }
+}
+
+void RowNegativeGini(const float* x, size_t stride, size_t rows, size_t cols, float temperature,
+                     float* out) {
+  const F32 d;
+  const V32 inverse = hn::Set(d, 1.0f / temperature);
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = x + i * stride;
+    const Softmax p = softmax_of_row(row, cols, temperature);
+    // Relative to the largest but one, for the reason that the rest is
+    const V32 reference = hn::Set(d, p.next), max = hn::Set(d, p.max);
+    V32 sum = hn::Zero(d), equal = hn::Zero(d);
+    for_each_vector(row, cols, kLowest, [&](V32 v) HWY_ATTR {
+      const auto below = hn::Lt(v, max);
+      const V32 e = hn::Exp(d, hn::Mul(hn::Sub(v, reference), inverse));
+      sum = hn::Add(sum, hn::IfThenElseZero(below, hn::Mul(e, e)));
+      equal = hn::Add(equal, hn::IfThenZeroElse(below, hn::Set(d, 1.0f)));
+    });
+    // 1 - sum p^2 = ((1 + rest)^2 - 1 - squares) / (1 + rest)^2, squares <= rest: no cancellation
+    const double below = (static_cast<double>(p.next) - static_cast<double>(p.max)) /
+                         static_cast<double>(temperature);
+    const double squares = std::exp(2.0 * below) * (static_cast<double>(sum_lanes(sum)) +
+                                                    (static_cast<double>(sum_lanes(equal)) - 1.0));
+    const double total = 1.0 + p.rest;
+    const double gini = (p.rest * (2.0 + p.rest) - squares) / (total * total);
+    out[i] = static_cast<float>(-gini) + p.poison;
+  }
+}
+
+void RowDivergenceFromUniform(const float* x, size_t stride, size_t rows, size_t cols, float* out) {
+  const F32 d;
+  const V32 half = hn::Set(d, 0.5f), share = hn::Set(d, 1.0f / static_cast<float>(cols));
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = x + i * stride;
+    const Softmax p = softmax_of_row(row, cols);
+    // -sum log p / d = sum (max - x) / d + log(1 + rest); halves, as max - x may overflow
+    const V32 max = hn::Set(d, 0.5f * p.max);
+    V32 sum = hn::Zero(d);
+    for_each_vector(row, cols, p.max, [&](V32 v) HWY_ATTR {
+      sum = hn::MulAdd(hn::NegMulAdd(half, v, max), share, sum);
+    });
+    const double divergence =
+        2.0 * static_cast<double>(sum_lanes(sum)) + p.log_sum - std::log(static_cast<double>(cols));
+    out[i] = static_cast<float>(std::max(divergence, 0.0)) + p.poison;
   }
 }
 
@@ -178,6 +228,8 @@ namespace ood::kernels {
 HWY_EXPORT(RowMaxAll);
 HWY_EXPORT(RowLogSumExp);
 HWY_EXPORT(RowLogMaxProbability);
+HWY_EXPORT(RowNegativeGini);
+HWY_EXPORT(RowDivergenceFromUniform);
 HWY_EXPORT(RowNegativeEntropy);
 HWY_EXPORT(RowGeneralizedEntropy);
 
@@ -187,18 +239,42 @@ void row_max(const MatrixView& x, std::span<float> out) {
   HWY_DYNAMIC_DISPATCH(RowMaxAll)(r.data, r.stride, r.rows, r.cols, out.data());
 }
 
+namespace {
+
+void check_temperature(std::string_view kernel, float temperature) {
+  if (!(temperature >= 1e-30f && temperature <= 1e30f))
+    throw_invalid("{}: temperature has {}, expected 1e-30 to 1e30", kernel, temperature);
+}
+
+}  // namespace
+
 void row_log_sum_exp(const MatrixView& x, float temperature, std::span<float> out) {
   ensure_simd_target();
-  if (!(temperature >= 1e-30f && temperature <= 1e30f))
-    throw_invalid("row_log_sum_exp: temperature has {}, expected 1e-30 to 1e30", temperature);
+  check_temperature("row_log_sum_exp", temperature);
   const Rows r = rows_of("row_log_sum_exp", x, out.size());
   HWY_DYNAMIC_DISPATCH(RowLogSumExp)(r.data, r.stride, r.rows, r.cols, temperature, out.data());
 }
 
-void row_log_max_probability(const MatrixView& x, std::span<float> out) {
+void row_log_max_probability(const MatrixView& x, float temperature, std::span<float> out) {
   ensure_simd_target();
+  check_temperature("row_log_max_probability", temperature);
   const Rows r = rows_of("row_log_max_probability", x, out.size());
-  HWY_DYNAMIC_DISPATCH(RowLogMaxProbability)(r.data, r.stride, r.rows, r.cols, out.data());
+  HWY_DYNAMIC_DISPATCH(RowLogMaxProbability)
+  (r.data, r.stride, r.rows, r.cols, temperature, out.data());
+}
+
+void row_negative_gini(const MatrixView& x, float temperature, std::span<float> out) {
+  ensure_simd_target();
+  check_temperature("row_negative_gini", temperature);
+  const Rows r = rows_of("row_negative_gini", x, out.size());
+  HWY_DYNAMIC_DISPATCH(RowNegativeGini)
+  (r.data, r.stride, r.rows, r.cols, temperature, out.data());
+}
+
+void row_divergence_from_uniform(const MatrixView& x, std::span<float> out) {
+  ensure_simd_target();
+  const Rows r = rows_of("row_divergence_from_uniform", x, out.size());
+  HWY_DYNAMIC_DISPATCH(RowDivergenceFromUniform)(r.data, r.stride, r.rows, r.cols, out.data());
 }
 
 void row_negative_entropy(const MatrixView& x, std::span<float> out) {
