@@ -109,7 +109,7 @@ TEST_CASE("evaluate: detectors that the file does not allow are left out, with t
   const Dataset dataset(file.path());
   const auto report = evaluate(dataset, all_detectors());
   CHECK(report.timings.size() == 5);
-  REQUIRE(report.left_out.size() == 4);
+  REQUIRE(report.left_out.size() == 6);
   CHECK(report.left_out[0].detector == "mahalanobis");
   CHECK(report.left_out[0].reason == "no /train");
   CHECK_FALSE(report.id_accuracy.has_value());

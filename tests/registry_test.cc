@@ -15,7 +15,7 @@ TEST_CASE("make_detector: an unknown name is an error with the names that there 
   CHECK_THROWS_WITH_AS(
       make_detector("mahalanobi"),
       "unknown detector mahalanobi, expected one of msp, max_logit, energy, entropy, "
-      "gen, mahalanobis, relative_mahalanobis, knn, conjnorm",
+      "gen, mahalanobis, relative_mahalanobis, knn, conjnorm, residual, vim",
       std::invalid_argument);
 }
 

@@ -18,7 +18,7 @@ import pytest
 from conftest import SOURCE, Run, write_small
 
 DETECTORS = ["msp", "max_logit", "energy", "entropy", "gen", "mahalanobis",
-             "relative_mahalanobis", "knn", "conjnorm"]
+             "relative_mahalanobis", "knn", "conjnorm", "residual", "vim"]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_eval_verbose_shows_fits(ood: Run, small: Path) -> None:
     for form, start in (("table", "class "), ("markdown", "| class |")):
         text = ood("eval", small, "-v", "-f", form).stdout
         fits = [line.split()[1] for line in text.splitlines() if line.startswith("Fit: ")]
-        assert fits == ["mahalanobis", "relative_mahalanobis", "conjnorm"]
+        assert fits == ["mahalanobis", "relative_mahalanobis", "conjnorm", "residual", "vim"]
         assert f"\n{start}" in text and "\nbackground_rank = 6\n" in text
 
 
@@ -178,8 +178,9 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
     path = write_small(tmp_path / "logits.h5", only_logits)
     result = ood("eval", path)
     assert result.returncode == 0
-    assert result.stderr.splitlines() == [f"left out: {name}: no /train" for name in
-                                          ("mahalanobis", "relative_mahalanobis", "knn", "conjnorm")]
+    assert result.stderr.splitlines() == [
+        f"left out: {name}: no /train" for name in
+        ("mahalanobis", "relative_mahalanobis", "knn", "conjnorm", "residual", "vim")]
     asked = ood("eval", path, "-d", "knn")  # asked for by name: an error
     assert (asked.returncode, asked.stdout, asked.stderr) == (2, "", "ood: knn: no /train\n")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from conjnorm import conjnorm
 from feature_files import DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
 from feature_scores import knn, mahalanobis, relative_mahalanobis
+from head_scores import residual, vim
 from logit_scores import energy, entropy, gen, max_logit, msp
 from tolerances import Json, Result, tolerances
 
@@ -16,6 +17,7 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "msp": msp, "max_logit": max_logit, "energy": energy, "entropy": entropy, "gen": gen,
     "mahalanobis": mahalanobis, "relative_mahalanobis": relative_mahalanobis, "knn": knn,
     "conjnorm": conjnorm,
+    "residual": residual, "vim": vim,
 }
 
 # p, t and partition of the authors' scripts.
@@ -66,6 +68,8 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
     (SMALL, "conjnorm", {**GAUSSIAN, "temperature": 0.1, "class_prior": "empirical"}),
     (SMALL, "conjnorm",
      {**GAUSSIAN, "temperature": 0.1, "class_prior": "given", "priors": PRIORS}),
+    *((file, detector, options) for detector in ("residual", "vim")
+      for file, options in ((SMALL, {}), (SMALL, {"dim": 5}), (DEFICIENT, {}))),
 ]
 
 
@@ -88,7 +92,7 @@ def make_scores(folder: Path) -> Json:
             "scores": {split: result.scores[split].tolist() for split in SPLITS},
         }
         if result.state is not None:
-            if file == DEFICIENT and "rank" in result.state:
+            if file == DEFICIENT and detector.endswith("mahalanobis"):
                 assert result.state["rank"] == DEFICIENT_RANK
             case["state"] = result.state
             if result.state_atol is not None:
