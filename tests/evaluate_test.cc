@@ -109,7 +109,7 @@ TEST_CASE("evaluate: detectors that the file does not allow are left out, with t
   const Dataset dataset(file.path());
   const auto report = evaluate(dataset, all_detectors());
   CHECK(report.timings.size() == 7);
-  REQUIRE(report.left_out.size() == 7);
+  REQUIRE(report.left_out.size() == 9);
   CHECK(report.left_out[0].detector == "mahalanobis");
   CHECK(report.left_out[0].reason == "no /train");
   CHECK_FALSE(report.id_accuracy.has_value());
@@ -148,9 +148,9 @@ TEST_CASE(
     write(file.path(), few.batch().slice(0, 40), kId.batch(), kOod.batch(), kOod.batch(),
           &kTrain.head);
     const auto report = evaluate(Dataset(file.path()), all_detectors());
-    REQUIRE(report.left_out.size() == 5);
+    REQUIRE(report.left_out.size() == 6);
     CHECK(report.left_out[0].reason == "mahalanobis.fit: class 3 has 0 rows, expected 1 or more");
-    CHECK(report.left_out[3].reason.ends_with("/train has 40 rows, expected k = 50 or more"));
+    CHECK(report.left_out[4].reason.ends_with("/train has 40 rows, expected k = 50 or more"));
   }
   SUBCASE("finite rows whose scores are beyond float32") {
     const TemporaryFile file("evaluate_huge");

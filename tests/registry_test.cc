@@ -16,7 +16,7 @@ TEST_CASE("make_detector: an unknown name is an error with the names that there 
       make_detector("mahalanobi"),
       "unknown detector mahalanobi, expected one of msp, max_logit, energy, entropy, gen, "
       "doctor, kl_uniform, mahalanobis, relative_mahalanobis, ssd, gaussian_density, "
-      "max_cosine, knn, conjnorm",
+      "max_cosine, knn, conjnorm, residual, vim",
       std::invalid_argument);
 }
 

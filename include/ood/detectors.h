@@ -15,17 +15,19 @@
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
 #include "ood/detectors/relative_mahalanobis.h"
+#include "ood/detectors/residual.h"
 #include "ood/detectors/ssd.h"
+#include "ood/detectors/vim.h"
 
 namespace ood {
 
 template <class... Ts>
 struct TypeList {};
 
-/// In the order of the documentation: logits, then features.
+/// In the order of the documentation: logits, then features, then what needs the head.
 using Detectors =
     TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
-             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm>;
+             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim>;
 
 /// Calls visit.template operator()<T>() for each T of the list.
 template <class Visit, class... Ts>

@@ -18,7 +18,8 @@ import pytest
 from conftest import SOURCE, Run, write_small
 
 DETECTORS = ["msp", "max_logit", "energy", "entropy", "gen", "doctor", "kl_uniform", "mahalanobis",
-             "relative_mahalanobis", "ssd", "gaussian_density", "max_cosine", "knn", "conjnorm"]
+             "relative_mahalanobis", "ssd", "gaussian_density", "max_cosine", "knn", "conjnorm",
+             "residual", "vim"]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_eval_verbose_shows_fits(ood: Run, small: Path) -> None:
         text = ood("eval", small, "-v", "-f", form).stdout
         fits = [line.split()[1] for line in text.splitlines() if line.startswith("Fit: ")]
         assert fits == ["mahalanobis", "relative_mahalanobis", "ssd", "gaussian_density",
-                        "conjnorm"]
+                        "conjnorm", "residual", "vim"]
         assert f"\n{start}" in text and "\nbackground_rank = 6\n" in text
 
 
@@ -184,9 +185,10 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
     path = write_small(tmp_path / "logits.h5", only_logits)
     result = ood("eval", path)
     assert result.returncode == 0
-    assert result.stderr.splitlines() == [f"left out: {name}: no /train" for name in
-                                          ("mahalanobis", "relative_mahalanobis", "ssd",
-                                           "gaussian_density", "max_cosine", "knn", "conjnorm")]
+    assert result.stderr.splitlines() == [
+        f"left out: {name}: no /train" for name in
+        ("mahalanobis", "relative_mahalanobis", "ssd", "gaussian_density", "max_cosine", "knn",
+         "conjnorm", "residual", "vim")]
     asked = ood("eval", path, "-d", "knn")  # asked for by name: an error
     assert (asked.returncode, asked.stdout, asked.stderr) == (2, "", "ood: knn: no /train\n")
 

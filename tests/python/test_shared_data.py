@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 # Names in reference_results.json
 REFERENCE = {"msp": "msp", "max_logit": "maxlogit", "energy": "energy",
-             "mahalanobis": "mahalanobis", "knn": "knn50"}
+             "mahalanobis": "mahalanobis", "knn": "knn50", "vim": "vim"}
 FILES = ("densenet_bc100_cifar10.h5", "resnet56_cifar10.h5")
 
 
@@ -44,7 +44,7 @@ def test_agrees_with_the_reference_table(case: tuple[Path, Any], shared_data: Pa
         assert row["auroc"] == pytest.approx(want["auroc"], abs=1e-4), where
         assert row["fpr95"] == pytest.approx(want["fpr95"], abs=1e-3), where
         compared += 1
-    assert compared == 5 * len(reference["ood"])
+    assert compared == len(REFERENCE) * len(reference["ood"])
 
 
 class Arrays:
@@ -56,6 +56,8 @@ class Arrays:
             self.features = {"train": file["train/features"][:].astype(np.float64),
                              "id_test": file["id_test/features"][:].astype(np.float64)}
             self.logits = {"id_test": file["id_test/logits"][:].astype(np.float64)}
+            self.weight = file["head/weight"][:].astype(np.float64)
+            self.bias = file["head/bias"][:].astype(np.float64)
             self.ood = list(file["ood"])
             for name in self.ood:
                 self.features[name] = file[f"ood/{name}/features"][:].astype(np.float64)
@@ -176,6 +178,17 @@ def gem(data: Arrays) -> Score:
     return score
 
 
+def residual(data: Arrays) -> Score:
+    origin = -scipy.linalg.pinv(data.weight) @ data.bias
+    train = data.features["train"] - origin
+    dim = train.shape[1] // 2  # of features narrower than 768
+    basis = np.linalg.eigh(train.T @ train / len(train))[1][:, :-dim]
+
+    def score(name: str) -> np.ndarray:
+        return -np.linalg.norm((data.features[name] - origin) @ basis, axis=1)
+    return score
+
+
 def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None:
     id_scores = score("id_test")
     for name in data.ood:
@@ -187,7 +200,7 @@ def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None
 
 
 @pytest.mark.parametrize("transcription", [entropy, gen, doctor, kl_uniform, relative_mahalanobis,
-                                           ssd, gaussian_density, max_cosine])
+                                           ssd, gaussian_density, max_cosine, residual])
 def test_agrees_with_float64(case: tuple[Path, Any],
                              transcription: Callable[[Arrays], Score]) -> None:
     path, report = case

@@ -181,20 +181,26 @@ class FeatureFile:
     """A feature file, its float32 arrays widened (exactly) to float64."""
 
     train_features: Array
+    train_logits: Array
     train_labels: NDArray[np.int64]
     features: dict[str, Array]
     logits: dict[str, Array]
     classes: int
+    weight: Array  # of the head, [C, D]
+    bias: Array
 
     @staticmethod
     def read(path: Path) -> FeatureFile:
         with h5py.File(path, "r") as file:
             return FeatureFile(
                 train_features=file["/train/features"][()].astype(np.float64),
+                train_logits=file["/train/logits"][()].astype(np.float64),
                 train_labels=file["/train/labels"][()],
                 features={s: file[f"/{s}/features"][()].astype(np.float64) for s in SPLITS},
                 logits={s: file[f"/{s}/logits"][()].astype(np.float64) for s in SPLITS},
                 classes=int(file["/head/weight"].shape[0]),
+                weight=file["/head/weight"][()].astype(np.float64),
+                bias=file["/head/bias"][()].astype(np.float64),
             )
 
 

@@ -16,6 +16,7 @@ from feature_scores import (
     relative_mahalanobis,
     ssd,
 )
+from head_scores import residual, vim
 from logit_scores import doctor, energy, entropy, gen, kl_uniform, max_logit, msp
 from tolerances import Json, Result, tolerances
 
@@ -25,6 +26,7 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "relative_mahalanobis": relative_mahalanobis, "ssd": ssd,
     "gaussian_density": gaussian_density, "max_cosine": max_cosine, "knn": knn,
     "conjnorm": conjnorm,
+    "residual": residual, "vim": vim,
 }
 
 # p, t and partition of the authors' scripts.
@@ -100,6 +102,8 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
     (SMALL, "conjnorm", {**GAUSSIAN, "temperature": 0.1, "class_prior": "empirical"}),
     (SMALL, "conjnorm",
      {**GAUSSIAN, "temperature": 0.1, "class_prior": "given", "priors": PRIORS}),
+    *((file, detector, options) for detector in ("residual", "vim")
+      for file, options in ((SMALL, {}), (SMALL, {"dim": 5}), (DEFICIENT, {}))),
 ]
 
 
@@ -122,7 +126,7 @@ def make_scores(folder: Path) -> Json:
             "scores": {split: result.scores[split].tolist() for split in SPLITS},
         }
         if result.state is not None:
-            if file == DEFICIENT and "rank" in result.state:
+            if file == DEFICIENT and detector.endswith("mahalanobis"):
                 assert result.state["rank"] == DEFICIENT_RANK
             case["state"] = result.state
             if result.state_atol is not None:

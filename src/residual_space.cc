@@ -1,0 +1,70 @@
+#include "ood/residual_space.h"
+
+#include <Eigen/Eigenvalues>
+#include <Eigen/QR>
+#include <array>
+#include <limits>
+#include <stdexcept>
+
+#include "errors.h"
+
+namespace ood {
+
+VectorD ResidualSpace::origin_of(const Head& head) {
+  const Eigen::MatrixXd weight = head.weight.cast<double>();
+  const VectorD bias = head.bias.cast<double>();
+  // the least-squares solution of least norm, as the pseudo-inverse gives it
+  const VectorD origin = -weight.completeOrthogonalDecomposition().solve(bias);
+  if (!origin.cast<float>().allFinite())
+    throw std::domain_error("-pinv(W) b of the head is not finite, expected a finite head");
+  return origin.cast<float>().cast<double>();
+}
+
+Index ResidualSpace::default_dim(Index feature_dim) {
+  if (feature_dim >= 2048) return 1000;
+  if (feature_dim >= 768) return 512;
+  return feature_dim / 2;
+}
+
+void ResidualSpace::fit(const MatrixD& second_moment, const VectorD& origin, Index wanted) {
+  const Index width = second_moment.rows();
+  const Eigen::SelfAdjointEigenSolver<MatrixD> eigen(second_moment);
+  if (eigen.info() != Eigen::Success)
+    throw std::domain_error("the second moment has no eigendecomposition, expected finite numbers");
+  const VectorD& values = eigen.eigenvalues();  // ascending
+  const double cutoff =
+      static_cast<double>(width) * std::numeric_limits<double>::epsilon() * values[width - 1];
+  rank = (values.array() > cutoff).count();
+  dim = wanted == 0 ? default_dim(width) : wanted;
+  if (dim >= rank)
+    throw std::domain_error(fmt::format(
+        "dim has {}, expected less than the rank {} of the features (D = {}): no residual is left",
+        dim, rank, width));
+  origin_ = origin.cast<float>();
+  basis_ = eigen.eigenvectors().leftCols(width - dim).transpose().cast<float>();
+}
+
+void ResidualSpace::prepare() {
+  if (basis_.rows() < 1 || basis_.cols() != origin_.size())
+    throw_invalid("shapes of origin [{}] and basis [{}, {}] disagree", origin_.size(),
+                  basis_.rows(), basis_.cols());
+  packed_basis_ = kernels::PackedMatrix(basis_);
+}
+
+void ResidualSpace::norms(const MatrixView& x, std::span<float> out) const {
+  constexpr std::array<double, 1> kTwo = {2.0};
+  thread_local Matrix moved, y, lengths;
+  moved = x.rowwise() - origin_.transpose();
+  kernels::matmul_nt(moved, packed_basis_, y);
+  kernels::row_norms(y, kTwo, lengths);
+  for (Index i = 0; i < x.rows(); ++i) out[static_cast<std::size_t>(i)] = lengths(i, 0);
+}
+
+void ResidualSpace::visit(FieldVisitor& v) {
+  v.state("dim", dim);
+  v.state("rank", rank);
+  v.state("origin", origin_);
+  v.state("basis", basis_);
+}
+
+}  // namespace ood
