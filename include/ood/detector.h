@@ -143,4 +143,9 @@ class Detector {
   bool fitted_ = false;
 };
 
+/// A new detector with these options. Throws std::invalid_argument for an unknown name, with the
+/// names that there are, and for unknown or wrong options. Declared here, and not beside the list of
+/// all detectors, for detectors that are made of others.
+std::unique_ptr<Detector> make_detector(std::string_view name, const OptionMap& options = {});
+
 }  // namespace ood

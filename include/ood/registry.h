@@ -1,4 +1,4 @@
-/// Detectors by name, at run time.
+/// Detectors by name, at run time; make_detector() is in ood/detector.h.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +14,6 @@ namespace ood {
 
 /// The names of all detectors, in the order of the list in ood/detectors.h.
 std::vector<std::string> detector_names();
-
-/// A new detector with these options. Throws std::invalid_argument for an unknown name, with the
-/// names that there are, and for unknown or wrong options.
-std::unique_ptr<Detector> make_detector(std::string_view name, const OptionMap& options = {});
 
 /// A fitted detector as bytes, and back with the same bits. std::logic_error if it is not fitted;
 /// std::invalid_argument for bytes that hold no detector.

@@ -1,0 +1,55 @@
+#include "ood/detectors/fusion.h"
+
+#include "errors.h"
+
+namespace ood {
+
+namespace {
+
+Batch as_it_is(const Batch& batch, std::size_t) { return batch; }
+
+}  // namespace
+
+Needs Fusion::needs() const {
+  Needs needs;
+  for (const Member& member : combined_.members) {
+    const Needs own = member->needs();
+    needs.fit = needs.fit.with(own.fit).with(own.score);  // calibration scores rows
+    needs.score = needs.score.with(own.score);
+    needs.outliers = needs.outliers.with(own.outliers);
+  }
+  if (options_.rule == CombinationRule::learned) needs.outliers = needs.outliers.with(needs.score);
+  return needs;
+}
+
+void Fusion::visit(FieldVisitor& v) {
+  v.option("detectors", options_.detectors, "names joined by +, options in parentheses");
+  v.option("rule", options_.rule, kCombinationRules, "how scores become one");
+  if (made_of_ != options_.detectors) {
+    combined_.members = members_of(options_.detectors);
+    names_.clear();
+    for (const Member& member : combined_.members)
+      names_.push_back(fmt::format("{}", member->name()));
+    made_of_ = options_.detectors;
+  }
+  combined_.visit(v);
+}
+
+void Fusion::fit_data(const FitData& data, const Exec& exec) {
+  const SourceInfo& info = data.in_distribution(Split::train).info();
+  check_source(info);
+  for (const Member& member : combined_.members)
+    member->fit(data, exec);
+  combined_.calibrate(options_.rule, names_, as_it_is, data, needs().score, exec);
+  set_fitted(info);
+}
+
+void Fusion::prepare() { combined_.prepare(); }
+
+void Fusion::score_tile(const Batch& tile, std::span<float> out) const {
+  combined_.score(as_it_is, tile, out);
+}
+
+Diagnostics Fusion::found() const { return combined_.found(names_); }
+
+}  // namespace ood
