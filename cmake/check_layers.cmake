@@ -21,7 +21,7 @@ endmacro()
 set(layers
   "matrix"
   "batch|exec|fields|logistic_regression|random|serialize|weight_distances"
-  "kernels|kernels/.*|nearest_mean|predicted_class|residual_space|stream|reduce"
+  "kernels|kernels/.*|linear_head|nearest_mean|predicted_class|residual_space|stream|reduce"
   "accumulators/.*"
   "importance"
   "detector"

@@ -42,7 +42,6 @@ class GradNorm final : public Detector {
   }
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Eigen::ArrayXd f, e;
     for (Index i = 0; i < std::ssize(out); ++i) {

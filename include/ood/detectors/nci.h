@@ -45,7 +45,8 @@ class Nci final : public Detector {
   }
 
   void visit(FieldVisitor& v) override {
-    v.option("alpha", options_.alpha, Range::at_least(0), "weight of the l1 norm of the features");
+    v.option("alpha", options_.alpha, Range::at_least(0).swept({1e-4, 1e-3, 1e-2, 1e-1}),
+             "weight of the l1 norm of the features");
     v.state("mean", mean_);
     v.state("weight", weight_);
   }
