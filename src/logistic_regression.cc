@@ -10,8 +10,8 @@ namespace ood {
 namespace {
 
 /// Rows, seen from their weighted mean. b' = b + <mean, v> is as free as b, so the minimum is the
-/// same, and v and b' hardly depend on one another: conjugate gradients need fewer steps. Parameters
-/// are (v, b') [d + 1].
+/// same, and v and b' hardly depend on one another: conjugate gradients need fewer steps.
+/// Parameters are (v, b') [d + 1].
 class CenteredProblem {
  public:
   CenteredProblem(const MatrixD& x, VectorD sign, VectorD cost)

@@ -57,8 +57,8 @@ Batch read_all(BatchSource& source, BatchBuffer& buffer) {
   return buffer.view();
 }
 
-/// The numbers of an array, or the one; JSON has no NaN, for which null stands, and no infinity, for
-/// which "inf" and "-inf" do.
+/// The numbers of an array, or the one; JSON has no NaN, for which null stands, and no infinity,
+/// for which "inf" and "-inf" do.
 std::vector<double> numbers_of(const json& value) {
   std::vector<double> numbers;
   for (const json& number : value.is_array() ? value : json::array({value}))

@@ -25,14 +25,14 @@ struct LogisticRegressionOptions {
 /// x [n, d]; labels [n], 0 or 1; sample_weights w [n], >= 0, or none: all 1. The intercept b is not
 /// penalised. The objective is that of scikit-learn's LogisticRegression.
 ///
-/// Truncated Newton: steps by conjugate gradients on products with the Hessian, which is never made;
-/// the objective falls in each, so that the minimum, which is unique, is found from 0 on separable
-/// data too. All in float64, on the calling thread, the same bits every time. O(n d) for each of
+/// Truncated Newton: steps by conjugate gradients on products with the Hessian, which is never
+/// made; the objective falls in each, so that the minimum, which is unique, is found from 0 on
+/// separable data too. All in float64, on the calling thread, the same bits every time. O(n d) for each of
 /// some 10 Newton steps times 5 to 100 products; memory O(n + d).
 ///
 /// errors std::invalid_argument: shapes, a label that is not 0 or 1, NaN or infinity, a negative
-///        weight, options out of range. std::domain_error: no rows; no row of positive weight of one
-///        of the classes.
+///        weight, options out of range. std::domain_error: no rows; no row of positive weight of
+///        one of the classes.
 LogisticRegression fit_logistic_regression(const MatrixD& x, Labels labels,
                                            std::span<const double> sample_weights = {},
                                            const LogisticRegressionOptions& options = {});

@@ -1,4 +1,4 @@
-"""Float64 transcriptions of the scores of margins, centroids and gradients, whole arrays at once."""
+"""Float64 transcriptions of scores of margins, centroids and gradients, whole arrays at once."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def rounding_of_means(z: Array, mean: Array) -> float:
 def caref(file: FeatureFile) -> Result:
     """-|z - mu_y|_1 / |z|_1, y = argmax f, mu_c the mean of the train rows predicted as c.
 
-    Ling et al., CVPR 2025 (CADRef, there the first of two scores).
+    Ling et al., CVPR 2025, arXiv:2503.00325 (CADRef, there the first of two scores).
     """
     means = predicted_means(file)
 
@@ -110,8 +110,8 @@ def cadref(file: FeatureFile, confidence: str = "energy") -> Result:
     """-(E_p / S + E_n / mean S), e = sign(w_y) (z - mu_y), E_p = sum_j max(e_j, 0) / |z|_1,
     E_n = sum_j max(-e_j, 0) / |z|_1, mean S over train; mu_y as in caref.
 
-    Ling et al., CVPR 2025. S <= 0, of which the paper says nothing, is taken as its limit: infinite
-    E_p / S.
+    Ling et al., CVPR 2025, arXiv:2503.00325. S <= 0, of which the paper says nothing, is taken as
+    its limit: infinite E_p / S.
     """
     means = predicted_means(file)
     mean_confidence = float(np.mean([confidence_of(confidence, f) for f in file.train_logits]))

@@ -36,10 +36,11 @@ namespace ood {
 ///        thread
 /// errors std::domain_error: a class that is predicted for no row of the fit; S_mean that is not
 ///        above 0 (logits all far below 0: take another confidence)
-/// source Ling et al., CVPR 2025 (CADRef); S = energy is the setting of its tables, the others are
-///        variants of it. A deviation: energies and logits may be 0 or below, of which the paper
-///        says nothing and where its quotient would change sign, and the least confident rows would
-///        come first. Here E_p / S is then infinite, its limit for S -> 0: the score is -infinity.
+/// source Ling et al., CVPR 2025, arXiv:2503.00325, and the authors' code, whose default is energy.
+///        A deviation: energies and logits may be 0 or below, where the quotient of the paper and
+///        the code changes its sign, so that the least confident rows come first. Here E_p / S is
+///        then infinite, its limit for S -> 0: the score is -infinity. 1 - p is taken without
+///        cancellation in gen.
 class Cadref final : public Detector {
  public:
   enum class Confidence { energy, max_logit, msp, gen };

@@ -21,9 +21,11 @@ namespace ood {
 /// needs  features [n, D], logits [n, C] in fit and in score; a row predicted as each class
 /// fit    one pass: means in float64, rounded to float32
 /// score  features [m, D], logits [m, C] -> out [m]; <= 0
-/// cost   fit O(n (C + D)), score O(m (C + D)); state C D floats, in fit C D doubles for each thread
+/// cost   fit O(n (C + D)), score O(m (C + D)); state C D floats, in fit C D doubles for each
+///        thread
 /// errors std::domain_error: a class that is predicted for no row of the fit
-/// source Ling et al., CVPR 2025 (CADRef). No option. Labels do not matter.
+/// source Ling et al., CVPR 2025, arXiv:2503.00325 (CADRef). Labels do not matter, as in the
+///        authors' code. No option.
 class Caref final : public Detector {
  public:
   static constexpr std::string_view kName = "caref";

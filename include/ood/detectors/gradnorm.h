@@ -19,8 +19,8 @@ namespace ood {
 /// score  features [m, D], logits [m, C] -> out [m]; >= 0
 /// cost   score O(m (C + D))
 /// source Huang, Geng & Li, NeurIPS 2021, arXiv:2110.00218, with T = 1 and the gradient of the last
-///        layer's weights, in closed form (its section 5). The gradient of the bias does not
-///        count, as there. OpenOOD's loss sums over classes where the paper's KL takes the mean: C
+///        layer's weights, in the closed form that follows. That of the bias does not count, as
+///        there. OpenOOD's loss sums over classes where the paper's KL takes the mean: C
 ///        times this score (the same order). pytorch-ood takes the parameters of any layers, by
 ///        differentiation. In float64: |p - u|_1 = sum_c |e_c - mean e| / sum_c e_c with e_c =
 ///        exp((f_c - max f) / T), exact to 1e-15.
