@@ -20,8 +20,8 @@ endmacro()
 # header has a layer; other files of src/ may have none.
 set(layers
   "matrix"
-  "batch|exec|fields|random|serialize"
-  "kernels|kernels/.*|linear_head|nearest_mean|residual_space|stream|reduce"
+  "batch|exec|fields|logistic_regression|random|serialize|weight_distances"
+  "kernels|kernels/.*|linear_head|nearest_mean|predicted_class|residual_space|stream|reduce"
   "accumulators/.*"
   "importance|logistic_regression|metrics"
   "detector"

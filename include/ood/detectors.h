@@ -2,18 +2,24 @@
 /// documentation table, the contract tests and the benchmarks are made from it.
 #pragma once
 
+#include "ood/detectors/cadref.h"
+#include "ood/detectors/caref.h"
 #include "ood/detectors/conjnorm.h"
 #include "ood/detectors/doctor.h"
 #include "ood/detectors/energy.h"
 #include "ood/detectors/entropy.h"
+#include "ood/detectors/fdbd.h"
 #include "ood/detectors/gaussian_density.h"
 #include "ood/detectors/gen.h"
+#include "ood/detectors/gradnorm.h"
 #include "ood/detectors/kl_uniform.h"
 #include "ood/detectors/knn.h"
 #include "ood/detectors/mahalanobis.h"
 #include "ood/detectors/max_cosine.h"
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
+#include "ood/detectors/nci.h"
+#include "ood/detectors/ora.h"
 #include "ood/detectors/relative_mahalanobis.h"
 #include "ood/detectors/residual.h"
 #include "ood/detectors/ssd.h"
@@ -28,7 +34,8 @@ struct TypeList {};
 // clang-format off: a line for each family
 using Detectors =
     TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
-             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim>;
+             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim,
+             Fdbd, Nci, Caref, Cadref, GradNorm, Ora>;
 // clang-format on
 
 /// Calls visit.template operator()<T>() for each T of the list.

@@ -6,11 +6,12 @@ Writes into the folder of this script
     small.h5, deficient.h5   synthetic feature files (float32, as the library reads them)
     scores.json              detector scores of those files
     metrics.json             AUROC, FPR at 95 % TPR and AUPR of score lists
+    logistic_regression.json coefficients by scikit-learn
 
 Every formula is written out in float64 from its definition, one row or one pair at a time, from
 the float32 arrays read back from the files. It shares no code and no shortcut with the library.
 
-    make_reference.py            write the four files
+    make_reference.py            write the five files
     make_reference.py --check    recompute; exit 1 and say which value differs (arrays: at all,
                                  other numbers: by more than 1e-10 relative)
 
@@ -37,6 +38,7 @@ from feature_files import (
     make_small,
     write_features,
 )
+from logistic_regression import make_logistic_regression
 from metrics import make_metrics
 from score_cases import make_scores
 from tolerances import Json
@@ -98,7 +100,8 @@ def main() -> int:
     # Scores are those of the files as they lie there.
     if all((HERE / name).is_file() for name in feature_files):
         makers: dict[str, Callable[[], Json]] = {
-            "scores.json": lambda: make_scores(HERE), "metrics.json": make_metrics}
+            "scores.json": lambda: make_scores(HERE), "metrics.json": make_metrics,
+            "logistic_regression.json": make_logistic_regression}
         for name, make in makers.items():
             value = make()
             if check:
@@ -106,7 +109,7 @@ def main() -> int:
             else:
                 (HERE / name).write_text(json_text(value), encoding="utf-8")
 
-    for name in (*feature_files, "scores.json", "metrics.json"):
+    for name in (*feature_files, "scores.json", "metrics.json", "logistic_regression.json"):
         mine = [error for error in errors if error.startswith(f"{name}: ")]
         for error in mine[:10]:
             print(error, file=sys.stderr)

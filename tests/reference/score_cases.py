@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from feature_scores import (
 )
 from head_scores import residual, vim
 from logit_scores import doctor, energy, entropy, gen, kl_uniform, max_logit, msp
+from margin_scores import cadref, caref, fdbd, gradnorm, nci, ora
 from tolerances import Json, Result, tolerances
 
 DETECTORS: dict[str, Callable[..., Result]] = {
@@ -27,6 +29,7 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "gaussian_density": gaussian_density, "max_cosine": max_cosine, "knn": knn,
     "conjnorm": conjnorm,
     "residual": residual, "vim": vim,
+    "fdbd": fdbd, "nci": nci, "caref": caref, "cadref": cadref, "gradnorm": gradnorm, "ora": ora,
 }
 
 # p, t and partition of the authors' scripts.
@@ -104,6 +107,19 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
      {**GAUSSIAN, "temperature": 0.1, "class_prior": "given", "priors": PRIORS}),
     *((file, detector, options) for detector in ("residual", "vim")
       for file, options in ((SMALL, {}), (SMALL, {"dim": 5}), (DEFICIENT, {}))),
+    *((file, "fdbd", options) for file in (SMALL, DEFICIENT)
+      for options in ({}, {"normalizer": "norm"})),
+    *((file, "nci", options) for file in (SMALL, DEFICIENT)
+      for options in ({}, {"alpha": 0.0}, {"alpha": 0.1})),
+    (SMALL, "caref", {}),
+    (DEFICIENT, "caref", {}),
+    *((file, "cadref", options) for file in (SMALL, DEFICIENT)
+      for options in ({}, {"confidence": "max_logit"}, {"confidence": "msp"},
+                      {"confidence": "gen"})),
+    *((file, "gradnorm", options) for file in (SMALL, DEFICIENT)
+      for options in ({}, {"temperature": 0.5}, {"temperature": 10.0})),
+    (SMALL, "ora", {}),
+    (DEFICIENT, "ora", {}),
 ]
 
 
@@ -123,7 +139,9 @@ def make_scores(folder: Path) -> Json:
         case: Json = {
             "name": case_name(file, detector, options), "file": file, "detector": detector,
             "options": options, **tolerances(result),
-            "scores": {split: result.scores[split].tolist() for split in SPLITS},
+            # JSON has no infinity: "inf" and "-inf" stand for it
+            "scores": {split: [x if math.isfinite(x) else str(x)
+                               for x in result.scores[split].tolist()] for split in SPLITS},
         }
         if result.state is not None:
             if file == DEFICIENT and detector.endswith("mahalanobis"):
