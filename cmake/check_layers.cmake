@@ -20,7 +20,7 @@ endmacro()
 # header has a layer; other files of src/ may have none.
 set(layers
   "matrix"
-  "batch|exec|fields|random|serialize"
+  "batch|exec|fields|random|row_sample|serialize"
   "kernels|kernels/.*|nearest_mean|residual_space|stream|reduce"
   "accumulators/.*"
   "importance"
