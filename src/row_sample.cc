@@ -39,10 +39,9 @@ std::pair<Index, Index> RowSample::numbered(Index row) const {
 void RowSample::require_neighbours(Index k, const std::string& source) const {
   if (size_ >= k) return;
   throw std::domain_error(
-      all_ != 0
-          ? fmt::format("{} has {} rows, expected k = {} or more", source, size_, k)
-          : fmt::format("{} has {} of {} rows in the bank, expected k = {} or more", source, size_,
-                        rows_, k));
+      all_ != 0 ? fmt::format("{} has {} rows, expected k = {} or more", source, size_, k)
+                : fmt::format("{} has {} of {} rows in the bank, expected k = {} or more", source,
+                              size_, rows_, k));
 }
 
 void RowSample::visit(FieldVisitor& v) {

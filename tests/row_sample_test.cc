@@ -25,9 +25,15 @@ TEST_CASE("row_sample: exactly ceil(share n) rows, of the share as it is written
     double share;
     Index size;
   };
-  for (const auto& [rows, share, size] :
-       {Case{100, 0.07, 7}, {100, 0.071, 8}, {1'000, 0.001, 1}, {5, 0.01, 1}, {7, 0.5, 4},
-        {7, 0.999, 7}, {7, 1, 7}, {0, 0.5, 0}, {100'000, 0.3, 30'000}}) {
+  for (const auto& [rows, share, size] : {Case{100, 0.07, 7},
+                                          {100, 0.071, 8},
+                                          {1'000, 0.001, 1},
+                                          {5, 0.01, 1},
+                                          {7, 0.5, 4},
+                                          {7, 0.999, 7},
+                                          {7, 1, 7},
+                                          {0, 0.5, 0},
+                                          {100'000, 0.3, 30'000}}) {
     CAPTURE(rows);
     CAPTURE(share);
     const RowSample sample(rows, share, 5);
@@ -40,7 +46,8 @@ TEST_CASE("row_sample: exactly ceil(share n) rows, of the share as it is written
 TEST_CASE("row_sample: the rows that a transcription of Philox chooses") {
   // tests/reference/row_sample.py
   CHECK(rows_of(RowSample(20, 0.25, 3), 20) == std::vector<Index>{1, 2, 4, 16, 18});
-  CHECK(rows_of(RowSample(20, 0.25, (Index{1} << 33) + 3), 20) == std::vector<Index>{0, 2, 12, 16, 18});
+  CHECK(rows_of(RowSample(20, 0.25, (Index{1} << 33) + 3), 20) ==
+        std::vector<Index>{0, 2, 12, 16, 18});
 }
 
 TEST_CASE("row_sample: a larger share holds a smaller one; another seed draws anew") {

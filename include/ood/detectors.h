@@ -14,8 +14,12 @@
 #include "ood/detectors/max_cosine.h"
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
+#include "ood/detectors/nnguide.h"
+#include "ood/detectors/pnml.h"
+#include "ood/detectors/relation.h"
 #include "ood/detectors/relative_mahalanobis.h"
 #include "ood/detectors/residual.h"
+#include "ood/detectors/she.h"
 #include "ood/detectors/ssd.h"
 #include "ood/detectors/vim.h"
 
@@ -25,9 +29,13 @@ template <class... Ts>
 struct TypeList {};
 
 /// In the order of the documentation: logits, then features, then what needs the head.
+// clang-format off: a line for each family
 using Detectors =
     TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
-             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim>;
+             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn,
+             NnGuide, Relation, She, Pnml,
+             ConjNorm, Residual, Vim>;
+// clang-format on
 
 /// Calls visit.template operator()<T>() for each T of the list.
 template <class Visit, class... Ts>

@@ -47,7 +47,8 @@ TEST_CASE("nnguide: unweighted, the products are cosines") {
 
 TEST_CASE("nnguide: without weights there is no need for the logits of the training rows") {
   CHECK(NnGuide().needs().fit.logits);
-  CHECK_FALSE(make_detector("nnguide", {{"preset", std::string("pytorch_ood")}})->needs().fit.logits);
+  CHECK_FALSE(
+      make_detector("nnguide", {{"preset", std::string("pytorch_ood")}})->needs().fit.logits);
 }
 
 TEST_CASE("nnguide: more rows than the bank has are an error") {

@@ -39,8 +39,8 @@ TEST_CASE("pnml: by hand, equal probabilities") {
 TEST_CASE("pnml: by hand, probabilities of the row at unit length") {
   const Matrix weight = (Matrix(2, 3) << std::log(3.0f), 0, 0, 0, 0, 0).finished();
   const Matrix row = (Matrix(1, 3) << 5, 0, 0).finished();  // p = 3/4, 1/4
-  const double sum = 0.75 / (0.75 + 0.25 * std::pow(0.75, 0.25)) +
-                     0.25 / (0.25 + 0.75 * std::pow(0.25, 0.25));
+  const double sum =
+      0.75 / (0.75 + 0.25 * std::pow(0.75, 0.25)) + 0.25 / (0.25 + 0.75 * std::pow(0.25, 0.25));
   CHECK(scores(weight, row)[0] == doctest::Approx(-std::log(sum)));
 }
 

@@ -58,7 +58,8 @@ class Knn final : public Detector {
   }
 
   void visit(FieldVisitor& v) override {
-    v.option("k", options_.k, Range::at_least(1), "which neighbour; 50 in the paper for CIFAR-10");
+    v.option("k", options_.k, Range::at_least(1).swept({50, 100, 200, 500, 1000}),
+             "which neighbour; 50 in the paper for CIFAR-10");
     v.option("normalize", options_.normalize, "scale rows to unit l2 norm first");
     v.option("aggregate", options_.aggregate, kAggregates,
              "the k-th distance, or the mean of the k smallest");
@@ -106,10 +107,11 @@ class Knn final : public Detector {
     for (std::size_t b = 0; b < blocks_.size(); ++b) {
       const Index first = static_cast<Index>(b) * kBankBlockRows;
       kernels::matmul_nt(z, blocks_[b], dots);
-      nearest.update(dots,
-                     std::span(half_norms_).subspan(static_cast<std::size_t>(first),
-                                                    static_cast<std::size_t>(dots.cols())),
-                     first);
+      nearest.update(
+          dots,
+          std::span(half_norms_)
+              .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(dots.cols())),
+          first);
     }
     for (Index i = 0; i < z.rows(); ++i)
       out[static_cast<std::size_t>(i)] = -distance(z.row_data(i), nearest.candidates(i));

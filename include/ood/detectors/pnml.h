@@ -68,7 +68,8 @@ class Pnml final : public Detector {
     const Whitening whitening = whiten(moment, 0);
     rank_ = whitening.rank;
     condition_number_ = whitening.condition_number;
-    transform_ = (whitening.transform / std::sqrt(static_cast<double>(second.rows()))).cast<float>();
+    transform_ =
+        (whitening.transform / std::sqrt(static_cast<double>(second.rows()))).cast<float>();
     head_.fit(*source.head());
   }
 
@@ -86,9 +87,9 @@ class Pnml final : public Detector {
     head_.logits(unit, logits);
     for (Index i = 0; i < unit.rows(); ++i) {
       const auto length = static_cast<double>(lengths(i, 0));
-      out[static_cast<std::size_t>(i)] = static_cast<float>(-regret(
-          {MatrixView(logits).row_data(i), static_cast<std::size_t>(logits.cols())},
-          length * length));
+      out[static_cast<std::size_t>(i)] = static_cast<float>(
+          -regret({MatrixView(logits).row_data(i), static_cast<std::size_t>(logits.cols())},
+                  length * length));
     }
   }
 

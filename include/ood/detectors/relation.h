@@ -51,7 +51,7 @@ class Relation final : public Detector {
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Relation>(*this); }
 
   void visit(FieldVisitor& v) override {
-    v.option("power", options_.power, Range{.min = 1, .max = 100},
+    v.option("power", options_.power, Range{.min = 1, .max = 100}.swept({1, 2, 4, 6, 8}),
              "how much more a close relation counts than a loose one");
     v.option("threshold", options_.threshold, Range{.min = 0, .max = 1},
              "relations up to this do not count");
@@ -140,7 +140,8 @@ class Relation final : public Detector {
       // What is not a number is so in a whole row, and no relation is above the threshold then
       const bool valid = !std::isnan(unit(i, 0)) && !std::isnan(p(i, 0));
       const auto place = static_cast<std::size_t>(i);
-      out[place] = valid ? static_cast<float>(sums[place]) : std::numeric_limits<float>::quiet_NaN();
+      out[place] =
+          valid ? static_cast<float>(sums[place]) : std::numeric_limits<float>::quiet_NaN();
     }
   }
 
