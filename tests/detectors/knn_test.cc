@@ -1,4 +1,4 @@
-// The distance to neighbours by hand, beside the reference values, the contract and registry_test.cc.
+// The distance to neighbours by hand; more is in registry_test.cc.
 #include "ood/detectors/knn.h"
 
 #include <doctest/doctest.h>

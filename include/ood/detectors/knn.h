@@ -25,8 +25,8 @@ namespace ood {
 /// needs  features [n, D] in fit and in score; a bank of k rows or more
 /// fit    keeps the rows of the bank (normalised)
 /// score  features [m, D] -> out [m]; unit: Euclidean distance, negated
-/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n D), score O(m N D); memory 2 N D floats
-///        (rows, and rows laid out for products)
+/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n D), score O(m N D); memory 2 N D
+///        floats (rows, and rows laid out for products)
 /// errors std::domain_error: k above the number of rows in the bank
 /// source Sun et al., ICML 2022, arXiv:2204.06507, algorithm 1: the k-th distance to all rows or a
 ///        random share. The plain distance, where OpenOOD returns the squared one (the same order);

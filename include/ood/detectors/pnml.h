@@ -27,8 +27,8 @@ namespace ood {
 /// needs  features [n, D] and the head W [C, D], b [C] in fit, features in score
 /// fit    one pass: X^T X in float64; then its eigendecomposition
 /// score  features [m, D] -> out [m]; unit: nats, in [-log C, 0]
-/// cost   fit O(n D^2 + D^3), score O(m (D^2 + C D)); state D^2 + C D floats; in fit D^2 doubles and
-///        4096 D floats for each thread
+/// cost   fit O(n D^2 + D^3), score O(m (D^2 + C D)); state D^2 + C D floats; in fit D^2 doubles
+///        and 4096 D floats for each thread
 /// errors std::domain_error: training rows that are all zero
 /// source Bibas, Feder & Hassner, NeurIPS 2021, arXiv:2110.09246. Rows at unit length, in X, in g
 ///        and in the logits, as in the authors' code; there, as in pytorch-ood, the regret is over

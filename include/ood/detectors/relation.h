@@ -25,8 +25,8 @@ namespace ood {
 /// needs  features and logits in fit and in score
 /// fit    one pass: keeps z' and p of the bank
 /// score  features [m, D], logits [m, C] -> out [m]; >= 0, up to the number of rows in the bank
-/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n (D + C)), score O(m N (D + C + power));
-///        memory 2 N (D + C) floats (rows, and rows laid out for products)
+/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n (D + C)), score O(m N (D + C +
+///        power)); memory 2 N (D + C) floats (rows, and rows laid out for products)
 /// source Kim, Yun & Song, NeurIPS 2023, with the kernel, the threshold and the power of its code
 ///        for outliers; OpenOOD does the same, and searches the power over 1, 2, 4, 6, 8. Both
 ///        products are float32; k_i^power and the sum are float64, in a fixed order. A k_i within

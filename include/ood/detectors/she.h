@@ -27,7 +27,8 @@ namespace ood {
 /// fit    one pass: class means in float64
 /// score  features [m, D], logits [m, C] -> out [m]; unit: squared features (inner_product),
 ///        Euclidean distance, negated (euclidean), or in [-1, 1] (cosine)
-/// cost   fit O(n (D + C)), score O(m (D + C)); state C D floats, in fit C D doubles for each thread
+/// cost   fit O(n (D + C)), score O(m (D + C)); state C D floats, in fit C D doubles for each
+///        thread
 /// errors std::domain_error: a class without correctly classified rows
 /// source Zhang et al., ICLR 2023, with the inner product; OpenOOD offers the other two. For such a
 ///        class OpenOOD scores NaN. oodeel takes the largest product over all classes instead of
