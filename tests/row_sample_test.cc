@@ -25,20 +25,15 @@ TEST_CASE("row_sample: exactly ceil(share n) rows, of the share as it is written
     double share;
     Index size;
   };
-  for (const auto& [rows, share, size] : {Case{100, 0.07, 7},
-                                          {100, 0.071, 8},
-                                          {1'000, 0.001, 1},
-                                          {5, 0.01, 1},
-                                          {7, 0.5, 4},
-                                          {7, 0.999, 7},
-                                          {7, 1, 7},
-                                          {0, 0.5, 0},
-                                          {100'000, 0.3, 30'000}}) {
-    CAPTURE(rows);
-    CAPTURE(share);
-    const RowSample sample(rows, share, 5);
-    CHECK(sample.size() == size);
-    CHECK(std::ssize(rows_of(sample, rows)) == size);
+  const std::vector<Case> cases = {{100, 0.07, 7}, {100, 0.071, 8}, {1'000, 0.001, 1},
+                                   {5, 0.01, 1},   {7, 0.5, 4},     {7, 0.999, 7},
+                                   {7, 1, 7},      {0, 0.5, 0},     {100'000, 0.3, 30'000}};
+  for (const Case& c : cases) {
+    CAPTURE(c.rows);
+    CAPTURE(c.share);
+    const RowSample sample(c.rows, c.share, 5);
+    CHECK(sample.size() == c.size);
+    CHECK(std::ssize(rows_of(sample, c.rows)) == c.size);
   }
   CHECK(RowSample(7).contains(9));
 }

@@ -30,14 +30,14 @@ namespace ood {
 /// source Kim, Yun & Song, NeurIPS 2023, with the kernel, the threshold and the power of its code
 ///        for outliers; OpenOOD does the same, and searches the power over 1, 2, 4, 6, 8. Both
 ///        products are float32; k_i^power and the sum are float64, in a fixed order. A k_i within
-///        rounding of the threshold, (sqrt(D) + sqrt(C)) 2^-24, falls on either side of it: such a
-///        row moves the score by threshold^power. OpenOOD divides by sqrt(|z|^2 + 1e-10). A row of
-///        zeros is related to none and scores 0.
+///        rounding of the threshold, about (sqrt(D) + sqrt(C)) 2^-24, falls on either side of it:
+///        such a row moves the score by threshold^power. OpenOOD divides by sqrt(|z|^2 + 1e-10). A
+///        row of zeros is related to none and scores 0.
 class Relation final : public Detector {
  public:
   struct Options {
     Index power = 1;          ///< in [1, 100]
-    double threshold = 0.03;  ///< in [0, 1)
+    double threshold = 0.03;  ///< in [0, 1]
     double bank_share = 1;    ///< of the training rows, in (0, 1]
     Index seed = 0;           ///< of that share
   };
