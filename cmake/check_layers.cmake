@@ -20,10 +20,10 @@ endmacro()
 # header has a layer; other files of src/ may have none.
 set(layers
   "matrix"
-  "batch|exec|fields|logistic_regression|random|serialize|weight_distances"
+  "batch|exec|fields|logistic_regression|random|row_sample|serialize|weight_distances"
   "kernels|kernels/.*|linear_head|nearest_mean|predicted_class|residual_space|stream|reduce"
   "accumulators/.*"
-  "importance|logistic_regression|metrics"
+  "importance|metrics"
   "detector"
   "members|score_combination"
   "detectors/.*"

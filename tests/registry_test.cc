@@ -72,7 +72,7 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
     return std::string();
   };
   CHECK(message("knn", {{"kk", Index{1}}}) ==
-        "knn: unknown option kk, expected one of k, normalize");
+        "knn: unknown option kk, expected one of k, normalize, aggregate, bank_share, seed");
   CHECK(message("max_logit", {{"k", Index{1}}}) == "max_logit: unknown option k, expected none");
   CHECK(message("knn", {{"k", Index{0}}}) ==
         "knn: option k has 0, expected a whole number, 1 or more");
@@ -90,7 +90,9 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
         "conjnorm: preset has svhn, expected one of cifar10, cifar100, imagenet-resnet50, "
         "imagenet-mobilenetv2");
   CHECK(message("knn", {{"preset", std::string("paper")}}) ==
-        "knn: unknown option preset, expected one of k, normalize");
+        "knn: preset has paper, expected one of pytorch_ood");
+  CHECK(message("ssd", {{"preset", std::string("paper")}}) ==
+        "ssd: unknown option preset, expected one of ridge");
   CHECK(message("conjnorm", {{"priors", std::string("0.5,2")}}) ==
         "conjnorm: option priors has 2, expected numbers, each 0 or more, 1 or less");
   CHECK(message("energy", {{"temperature", std::string("nan")}}) ==

@@ -9,19 +9,26 @@
 #include "ood/detectors/energy.h"
 #include "ood/detectors/entropy.h"
 #include "ood/detectors/fdbd.h"
+#include "ood/detectors/fusion.h"
 #include "ood/detectors/gaussian_density.h"
 #include "ood/detectors/gen.h"
 #include "ood/detectors/gradnorm.h"
 #include "ood/detectors/kl_uniform.h"
 #include "ood/detectors/knn.h"
+#include "ood/detectors/layers.h"
+#include "ood/detectors/linear_probe.h"
 #include "ood/detectors/mahalanobis.h"
 #include "ood/detectors/max_cosine.h"
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
 #include "ood/detectors/nci.h"
+#include "ood/detectors/nnguide.h"
 #include "ood/detectors/ora.h"
+#include "ood/detectors/pnml.h"
+#include "ood/detectors/relation.h"
 #include "ood/detectors/relative_mahalanobis.h"
 #include "ood/detectors/residual.h"
+#include "ood/detectors/she.h"
 #include "ood/detectors/ssd.h"
 #include "ood/detectors/vim.h"
 
@@ -31,11 +38,15 @@ template <class... Ts>
 struct TypeList {};
 
 /// In the order of the documentation: logits, then features, then what needs the head.
-// clang-format off: a line for each family
-using Detectors =
-    TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
-             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim,
-             Fdbd, Nci, Caref, Cadref, GradNorm, Ora>;
+// clang-format off
+using Detectors = TypeList<
+    Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, GradNorm,
+    Mahalanobis, RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine,
+    Knn, NnGuide, Relation, She, Pnml,
+    ConjNorm,
+    Residual, Vim, Fdbd, Nci, Caref, Cadref, Ora,
+    Layers, Fusion, LinearProbe
+    >;
 // clang-format on
 
 /// Calls visit.template operator()<T>() for each T of the list.

@@ -11,6 +11,7 @@ from scipy.linalg import pinvh
 from scipy.special import logsumexp
 
 from feature_files import SPLITS, Array, FeatureFile, class_means
+from row_sample import row_sample
 from tolerances import U, Result, by_row, dot_loss
 
 
@@ -243,10 +244,12 @@ def max_cosine(file: FeatureFile) -> Result:
         bound=by_row(file.features, lambda z: dot_loss(len(z)) + 4.0 * U))
 
 
-def knn(file: FeatureFile, k: int = 50, normalize: bool = True) -> Result:
+def knn(file: FeatureFile, k: int = 50, normalize: bool = True, aggregate: str = "kth",
+        bank_share: float = 1.0, seed: int = 0) -> Result:
     """-(distance to the k-th nearest train row). Sun et al., ICML 2022, arXiv:2204.06507.
 
-    normalize: rows z / |z|_2; a zero row stays zero. k = 1 is the nearest row.
+    normalize: rows z / |z|_2; a zero row stays zero. k = 1 is the nearest row. mean: of the
+    distances to the k nearest. bank_share: to a share of the train rows.
 
     Loss: d^2 = |z|^2 - 2 z.x + |x|^2 from a float32 inner product loses dot_loss (|z|^2 + |x|^2),
     and d half of that over d. (Picking another neighbour for it does not matter: the k-th smallest
@@ -256,11 +259,13 @@ def knn(file: FeatureFile, k: int = 50, normalize: bool = True) -> Result:
         length = float(np.linalg.norm(z))
         return z / length if normalize and length > 0.0 else z
 
-    train = [prepare(x) for x in file.train_features]
+    kept = row_sample(len(file.train_features), bank_share, seed)
+    train = [prepare(x) for x in file.train_features[kept]]
     longest = max(float(np.linalg.norm(x)) for x in train)
 
     def distance(z: Array) -> float:
-        return sorted(math.sqrt(math.fsum((prepare(z) - x)**2)) for x in train)[k - 1]
+        nearest = sorted(math.sqrt(math.fsum((prepare(z) - x)**2)) for x in train)[:k]
+        return nearest[-1] if aggregate == "kth" else math.fsum(nearest) / k
 
     scores = by_row(file.features, lambda z: -distance(z))
     bound = {

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from bank_scores import nnguide, pnml, relation, she
 from conjnorm import conjnorm
 from feature_files import DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
 from feature_scores import (
@@ -28,6 +29,7 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "relative_mahalanobis": relative_mahalanobis, "ssd": ssd,
     "gaussian_density": gaussian_density, "max_cosine": max_cosine, "knn": knn,
     "conjnorm": conjnorm,
+    "nnguide": nnguide, "she": she, "relation": relation, "pnml": pnml,
     "residual": residual, "vim": vim,
     "fdbd": fdbd, "nci": nci, "caref": caref, "cadref": cadref, "gradnorm": gradnorm, "ora": ora,
 }
@@ -83,6 +85,22 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
     (SMALL, "knn", {}),
     (SMALL, "knn", {"k": 1}),
     (SMALL, "knn", {"k": 10, "normalize": False}),
+    (SMALL, "knn", {"k": 1, "normalize": False}),
+    (SMALL, "knn", {"k": 10, "aggregate": "mean"}),
+    (SMALL, "knn", {"k": 5, "bank_share": 0.07, "seed": 3}),
+    (SMALL, "nnguide", {}),
+    (SMALL, "nnguide", {"bank": "unweighted"}),
+    (SMALL, "nnguide", {"k": 100}),
+    (SMALL, "nnguide", {"k": 2, "bank_share": 0.01, "seed": 7}),
+    (DEFICIENT, "nnguide", {}),
+    *((SMALL, "she", {"metric": m}) for m in ("inner_product", "euclidean", "cosine")),
+    (DEFICIENT, "she", {}),
+    (SMALL, "relation", {}),
+    (SMALL, "relation", {"power": 4}),
+    (SMALL, "relation", {"threshold": 0.3, "bank_share": 0.25, "seed": 1}),
+    (DEFICIENT, "relation", {}),
+    (SMALL, "pnml", {}),
+    (DEFICIENT, "pnml", {}),
     *((SMALL, "conjnorm", {"p": p, "temperature": t, "partition": partition})
       for p, t, partition in (*CONJNORM_OF_AUTHORS, (2.0, 0.1, "none"), (3.0, 0.08, "pooled"),
                               (4.0, 0.08, "pooled"), (1.2, 0.05, "per_class"),

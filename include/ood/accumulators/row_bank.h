@@ -1,56 +1,89 @@
 #pragma once
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "ood/batch.h"
 #include "ood/fields.h"
+#include "ood/kernels.h"
+#include "ood/row_sample.h"
 
 namespace ood {
 
-/// All rows of the features, in order.
+/// The rows of a sample, in order: their features, and their logits where classes are given.
 class RowBank {
  public:
-  RowBank() = default;
-  /// `rows` is how many are expected in all: memory is taken once, by the first merge.
-  RowBank(Index rows, Index dim) : expected_(rows), dim_(dim) {}
+  struct Rows {
+    Matrix features;  ///< [m, D]
+    Matrix logits;    ///< [m, C], or empty
+  };
 
-  Inputs inputs() const { return {.features = true}; }
+  RowBank() = default;
+  /// Memory for the whole sample is taken once, by the first merge.
+  RowBank(const RowSample& sample, Index dim, Index classes = 0)
+      : sample_(sample), dim_(dim), classes_(classes) {}
+
+  Inputs inputs() const { return {.features = true, .logits = classes_ > 0}; }
 
   void add(const Batch& batch) {
-    const MatrixView& z = *batch.features;
-    grow(count_ + z.rows());
-    rows_.middleRows(count_, z.rows()) = z;
-    count_ += z.rows();
+    std::vector<Index> kept;
+    for (Index i = 0; i < batch.features->rows(); ++i)
+      if (sample_.contains(batch.first_row + i)) kept.push_back(i);
+    grow(count_ + std::ssize(kept));
+    for (const Index i : kept) {
+      rows_.features.row(count_) = batch.features->row(i);
+      if (classes_ > 0) rows_.logits.row(count_) = batch.logits->row(i);
+      ++count_;
+    }
   }
 
   void merge(const RowBank& other) {
-    grow(std::max(expected_, count_ + other.count_));
-    rows_.middleRows(count_, other.count_) = other.rows_.topRows(other.count_);
+    grow(std::max(sample_.size(), count_ + other.count_));
+    rows_.features.middleRows(count_, other.count_) = other.rows_.features.topRows(other.count_);
+    if (classes_ > 0)
+      rows_.logits.middleRows(count_, other.count_) = other.rows_.logits.topRows(other.count_);
     count_ += other.count_;
   }
 
-  /// Hands the rows over, [n, D].
-  Matrix take() && {
-    if (rows_.rows() != count_) rows_.conservativeResize(count_, dim_);
+  /// Hands the rows over.
+  Rows take() && {
+    if (rows_.features.rows() != count_) resize(count_);
     return std::move(rows_);
   }
 
   void visit(FieldVisitor& v) {
-    v.state("expected", expected_);
+    sample_.visit(v);
     v.state("dim", dim_);
+    v.state("classes", classes_);
     v.state("count", count_);
-    v.state("rows", rows_);
+    v.state("features", rows_.features);
+    v.state("logits", rows_.logits);
   }
 
  private:
   void grow(Index capacity) {
-    if (rows_.rows() >= capacity) return;
-    if (count_ == 0)
-      rows_.resize(capacity, dim_);
-    else
-      rows_.conservativeResize(capacity, dim_);
+    if (rows_.features.rows() < capacity) resize(capacity);
+  }
+  void resize(Index capacity) {
+    rows_.features.conservativeResize(capacity, dim_);
+    if (classes_ > 0) rows_.logits.conservativeResize(capacity, classes_);
   }
 
-  Index expected_ = 0, dim_ = 0, count_ = 0;
-  Matrix rows_;
+  RowSample sample_;
+  Index dim_ = 0, classes_ = 0, count_ = 0;
+  Rows rows_;
 };
+
+/// Rows of a bank that one product with a tile takes.
+inline constexpr Index kBankBlockRows = 1024;
+
+/// A bank laid out for products: block b holds the rows from b kBankBlockRows on.
+inline std::vector<kernels::PackedMatrix> pack_blocks(const MatrixView& bank) {
+  std::vector<kernels::PackedMatrix> blocks;
+  for (Index first = 0; first < bank.rows(); first += kBankBlockRows)
+    blocks.emplace_back(bank.middle_rows(first, std::min(kBankBlockRows, bank.rows() - first)));
+  return blocks;
+}
 
 }  // namespace ood

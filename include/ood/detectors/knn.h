@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "ood/accumulators/normalized.h"
 #include "ood/accumulators/row_bank.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
@@ -14,26 +15,36 @@
 
 namespace ood {
 
-/// Distance to the k-th nearest training row.
+/// Distance to the k-th nearest training row, or the mean of the k smallest distances.
 ///
-///   s(z) = -|z' - z'_(k)|_2,   z' = z / |z|_2 (normalize) or z' = z
-///                                                             higher = more in-distribution
+///   s(z) = -|z' - z'_(k)|_2   (kth)   or   -1/k sum_{j <= k} |z' - z'_(j)|_2   (mean)
+///   z' = z / |z|_2   (normalize)   or   z' = z                higher = more in-distribution
 ///
-/// needs  features [n, D] in fit and in score; n >= k
-/// fit    keeps all rows (normalised)
+/// over the bank: all training rows, or a seeded random share of them (ood/row_sample.h).
+///
+/// needs  features [n, D] in fit and in score; a bank of k rows or more
+/// fit    keeps the rows of the bank (normalised)
 /// score  features [m, D] -> out [m]; unit: Euclidean distance, negated
-/// cost   fit O(n D), score O(m n D); memory 2 n D floats (rows, and rows laid out for products)
-/// errors std::domain_error: k above the number of training rows
-/// source Sun et al., ICML 2022, arXiv:2204.06507, algorithm 1. The plain distance, where OpenOOD
-///        returns the squared one (the same order). Exact: <z', b> - |b|^2 / 2 in float32 chooses
+/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n D), score O(m N D); memory 2 N D
+///        floats (rows, and rows laid out for products)
+/// errors std::domain_error: k above the number of rows in the bank
+/// source Sun et al., ICML 2022, arXiv:2204.06507, algorithm 1: the k-th distance to all rows or a
+///        random share. The plain distance, where OpenOOD returns the squared one (the same order);
+///        its k = 50 is the default. Mean: what detectors offers beside the k-th. Preset
+///        pytorch_ood: nearest row, lengths kept. Exact: <z', b> - |b|^2 / 2 in float32 chooses
 ///        the k rows and all within its rounding error of them (up to 4,096 more), whose distances
 ///        are then taken by differences. A row of zeros stays zero. A training row that is scored
 ///        is its own first neighbour. Finite rows whose products overflow float32 score NaN.
 class Knn final : public Detector {
  public:
+  enum class Aggregate { kth, mean };
+  static constexpr std::array<std::string_view, 2> kAggregates = {"kth", "mean"};
   struct Options {
     Index k = 50;  ///< 1 or more; the paper: 50 on CIFAR-10, 200 on CIFAR-100, 1000 on ImageNet
     bool normalize = true;  ///< scale rows to unit l2 norm
+    Aggregate aggregate = Aggregate::kth;
+    double bank_share = 1;  ///< of the training rows, in (0, 1]
+    Index seed = 0;         ///< of that share
   };
   static constexpr std::string_view kName = "knn";
   Knn() = default;
@@ -42,46 +53,49 @@ class Knn final : public Detector {
   Needs needs() const override { return {.fit = {.features = true}, .score = {.features = true}}; }
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Knn>(*this); }
 
+  std::vector<Preset> presets() const override {
+    return {{"pytorch_ood", {{"k", Index{1}}, {"normalize", false}}, "pytorch-ood's defaults"}};
+  }
+
   void visit(FieldVisitor& v) override {
-    v.option("k", options_.k, Range::at_least(1), "which neighbour; 50 in the paper for CIFAR-10");
+    v.option("k", options_.k, Range::at_least(1).swept({50, 100, 200, 500, 1000}),
+             "which neighbour; 50 in the paper for CIFAR-10");
     v.option("normalize", options_.normalize, "scale rows to unit l2 norm first");
+    v.option("aggregate", options_.aggregate, kAggregates,
+             "the k-th distance, or the mean of the k smallest");
+    v.option("bank_share", options_.bank_share, Range{.min = 0, .max = 1, .open_min = true},
+             "share of the training rows to compare to, drawn at random");
+    v.option("seed", options_.seed, Range{.min = 0, .max = 9e15}, "of that share");
     v.state("bank", bank_);
   }
 
  private:
-  static constexpr Index kBankRows = 1024;  // rows in one product with a tile
-
   void fit_state(BatchSource& source, const Exec& exec) override {
     const SourceInfo& info = source.info();
-    if (info.rows < options_.k)
-      throw std::domain_error(info.name + " has " + std::to_string(info.rows) +
-                              " rows, expected k = " + std::to_string(options_.k) + " or more");
-    bank_ = reduce(source, RowBank(info.rows, info.dim), exec).take();
-    if (options_.normalize) normalize_rows(bank_);
+    const RowSample sample(info.rows, options_.bank_share, options_.seed);
+    sample.require_neighbours(options_.k, info.name);
+    const Normalized empty(RowBank(sample, info.dim), options_.normalize);
+    bank_ = reduce(source, empty, exec).take().take().features;
   }
 
   void prepare() override {
     if (bank_.rows() < options_.k)
       throw std::invalid_argument("bank has " + std::to_string(bank_.rows()) +
                                   " rows, expected k = " + std::to_string(options_.k) + " or more");
-    blocks_.clear();
+    blocks_ = pack_blocks(bank_);
     largest_norm_ = bank_.rowwise().norm().maxCoeff();
-    for (Index first = 0; first < bank_.rows(); first += kBankRows) {
-      const Index count = std::min(kBankRows, bank_.rows() - first);
-      const MatrixView rows = MatrixView(bank_).middle_rows(first, count);
-      Block block{first, kernels::PackedMatrix(rows),
-                  std::vector<float>(static_cast<std::size_t>(count))};
-      for (Index i = 0; i < count; ++i)
-        block.half_norms[static_cast<std::size_t>(i)] =
-            static_cast<float>(0.5 * rows.row(i).cast<double>().squaredNorm());
-      blocks_.push_back(std::move(block));
-    }
+    half_norms_.clear();
+    for (const auto row : bank_.rowwise())
+      half_norms_.push_back(static_cast<float>(0.5 * row.cast<double>().squaredNorm()));
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix z, dots;
-    z = *tile.features;
-    if (options_.normalize) normalize_rows(z);
+    thread_local Matrix unit, dots;
+    MatrixView z = *tile.features;
+    if (options_.normalize) {
+      kernels::normalize_rows(z, unit);
+      z = unit;
+    }
     thread_local std::vector<float> slack;
     slack.resize(out.size());
     // u = 2^-24: float32 sums of D products are off by less than 8 sqrt(D) u |z| |b|, almost surely
@@ -90,45 +104,39 @@ class Knn final : public Detector {
       slack[static_cast<std::size_t>(i)] =
           error * largest_norm_ * (z.row(i).norm() + largest_norm_);
     kernels::NearestRows nearest(z.rows(), options_.k, slack);
-    for (const Block& block : blocks_) {
-      kernels::matmul_nt(z, block.rows, dots);
-      nearest.update(dots, block.half_norms, block.first);
+    for (std::size_t b = 0; b < blocks_.size(); ++b) {
+      const Index first = static_cast<Index>(b) * kBankBlockRows;
+      kernels::matmul_nt(z, blocks_[b], dots);
+      nearest.update(
+          dots,
+          std::span(half_norms_)
+              .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(dots.cols())),
+          first);
     }
     for (Index i = 0; i < z.rows(); ++i)
-      out[static_cast<std::size_t>(i)] =
-          -kth_distance(MatrixView(z).row_data(i), nearest.candidates(i));
+      out[static_cast<std::size_t>(i)] = -distance(z.row_data(i), nearest.candidates(i));
   }
 
-  /// The k-th smallest distance of one row to rows of the bank, by differences; NaN without rows.
-  float kth_distance(const float* z, const std::vector<Index>& rows) const {
+  /// Of one row to the k nearest of some rows of the bank, by differences; NaN without rows.
+  float distance(const float* z, const std::vector<Index>& rows) const {
     if (rows.empty()) return std::numeric_limits<float>::quiet_NaN();
     std::vector<float> squared(rows.size());
     const MatrixView repeated(z, std::ssize(rows), bank_.cols(), 0);  // the same row for each
     kernels::row_squared_distance_selected(repeated, bank_, rows, squared);
     const auto kth = squared.begin() + (options_.k - 1);
     std::ranges::nth_element(squared, kth);
-    return std::sqrt(*kth);
+    if (options_.aggregate == Aggregate::kth) return std::sqrt(*kth);
+    double sum = 0;
+    for (auto d = squared.begin(); d <= kth; ++d) sum += std::sqrt(static_cast<double>(*d));
+    return static_cast<float>(sum / static_cast<double>(options_.k));
   }
-
-  static void normalize_rows(Matrix& rows) {
-    constexpr std::array<double, 1> kTwo = {2.0};
-    Matrix norms;
-    kernels::row_norms(rows, kTwo, norms);
-    for (Index i = 0; i < rows.rows(); ++i)
-      if (norms(i, 0) != 0) rows.row(i) /= norms(i, 0);
-  }
-
-  struct Block {
-    Index first;
-    kernels::PackedMatrix rows;
-    std::vector<float> half_norms;  // |b|^2 / 2
-  };
 
   Options options_;
-  Matrix bank_;  // [n, D]
+  Matrix bank_;  // [N, D]
   // derived
-  std::vector<Block> blocks_;
-  float largest_norm_ = 0;  // of the rows of the bank
+  std::vector<kernels::PackedMatrix> blocks_;
+  std::vector<float> half_norms_;  // |b|^2 / 2
+  float largest_norm_ = 0;         // of the rows of the bank
 };
 
 }  // namespace ood
