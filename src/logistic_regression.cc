@@ -178,7 +178,7 @@ LogisticRegression fit_logistic_regression(const MatrixD& x, Labels labels,
     while (length > 1e-10 &&
            !(objective_at(length) <= objective * (1 + 1e-14) + 1e-4 * length * slope))
       length /= 2;
-    if (length <= 1e-10) break;
+    if (length <= 1e-10 || !(slope < 0)) break;
     p += length * step;
     margins = problem.margins(p);
     objective = problem.objective(p, margins);

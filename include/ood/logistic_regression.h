@@ -13,8 +13,8 @@ struct LogisticRegression {
 };
 
 struct LogisticRegressionOptions {
-  double c = 1;             ///< C above 0: inverse strength of the l2 penalty
-  double tolerance = 1e-8;  ///< of the gradient's norm, relative to that at 0
+  double c = 1;              ///< C above 0: inverse strength of the l2 penalty
+  double tolerance = 1e-10;  ///< of the gradient's norm, relative to that at 0
   Index max_iterations = 100;
 };
 
@@ -27,8 +27,8 @@ struct LogisticRegressionOptions {
 ///
 /// Truncated Newton: steps by conjugate gradients on products with the Hessian, which is never
 /// made; the objective falls in each, so that the minimum, which is unique, is found from 0 on
-/// separable data too. All in float64, on the calling thread, the same bits every time. O(n d) for each of
-/// some 10 Newton steps times 5 to 100 products; memory O(n + d).
+/// separable data too. All in float64, on the calling thread, the same bits every time. O(n d) for
+/// each of some 10 Newton steps times 5 to 100 products; memory O(n + d).
 ///
 /// errors std::invalid_argument: shapes, a label that is not 0 or 1, NaN or infinity, a negative
 ///        weight, options out of range. std::domain_error: no rows; no row of positive weight of

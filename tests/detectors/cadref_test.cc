@@ -52,7 +52,7 @@ TEST_CASE("cadref: by hand") {
 TEST_CASE("cadref: the four confidences") {
   const double e = std::exp(1), e4 = std::exp(4);
   const double p = e4 / (1 + e4), p1 = e / (1 + e);
-  const auto gen = [](double largest) { return 0.5 / std::pow(largest * (1 - largest), 0.1); };
+  const auto gen_of = [](double largest) { return 0.5 / std::pow(largest * (1 - largest), 0.1); };
   using enum Cadref::Confidence;
   const auto mean = [](Cadref::Confidence confidence) {
     return std::get<double>(fitted(confidence).diagnostics().values.at(0).second);
@@ -61,7 +61,7 @@ TEST_CASE("cadref: the four confidences") {
         doctest::Approx((2 * std::log(1 + e4) + std::log(1 + e)) / 3).epsilon(1e-6));
   CHECK(mean(max_logit) == doctest::Approx(3).epsilon(1e-6));
   CHECK(mean(msp) == doctest::Approx((2 * p + p1) / 3).epsilon(1e-6));
-  CHECK(mean(gen) == doctest::Approx((2 * gen(p) + gen(p1)) / 3).epsilon(1e-6));
+  CHECK(mean(gen) == doctest::Approx((2 * gen_of(p) + gen_of(p1)) / 3).epsilon(1e-6));
 }
 
 TEST_CASE("cadref: NaN or infinity in features or logits alone is enough for NaN") {

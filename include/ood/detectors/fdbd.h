@@ -29,8 +29,8 @@ namespace ood {
 /// errors std::domain_error: two classes of the same weights, which have no boundary; C = 1
 /// source Liu & Qin, ICML 2024, arXiv:2312.11536; `norm` is an option of OpenOOD. The authors' code
 ///        and OpenOOD sum over c, where the paper and pytorch-ood take the mean (the same order);
-///        pytorch-ood adds 1e-8 to its denominators. f comes with the batch: stored logits are W z + b but for what the
-///        network's own arithmetic rounded.
+///        pytorch-ood adds 1e-8 to its denominators. f comes with the batch: stored logits are
+///        W z + b but for what the network's own arithmetic rounded.
 class Fdbd final : public Detector {
  public:
   enum class Normalizer { distance, norm };
