@@ -16,8 +16,8 @@ TEST_CASE("normalized: rows at unit length, zero as it is, or all as they are") 
   Batch batch;
   batch.features = z;
   MemorySource source(batch);
-  CHECK(reduce(source, Normalized(RowBank(3, 2))).take().take().isApprox(unit, 1e-6f));
-  CHECK(reduce(source, Normalized(RowBank(3, 2), false)).take().take() == z);
+  CHECK(reduce(source, Normalized(RowBank(3, 2))).take().take().features.isApprox(unit, 1e-6f));
+  CHECK(reduce(source, Normalized(RowBank(3, 2), false)).take().take().features == z);
 }
 
 TEST_CASE("normalized: by way of bytes it goes on as it was") {
@@ -28,6 +28,6 @@ TEST_CASE("normalized: by way of bytes it goes on as it was") {
     first.add(data.batch().slice(0, 7));
     first = fields_from_bytes<Normalized<RowBank>>(fields_to_bytes(first));
     first.add(data.batch().slice(7, 13));
-    CHECK(std::move(first).take().take() == std::move(whole).take().take());
+    CHECK(std::move(first).take().take().features == std::move(whole).take().take().features);
   }
 }
