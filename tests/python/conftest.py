@@ -54,7 +54,7 @@ def score_rows() -> Callable[..., np.ndarray]:
     if not tool:
         pytest.skip("OOD_SCORE_ROWS does not name the ood_score_rows executable")
 
-    def run(path: Path, splits: list[str], detector: str, **options: object) -> np.ndarray:
+    def run(path: Path, splits: list[str], detector: str, /, **options: object) -> np.ndarray:
         texts = [f"{name}={value}" for name, value in options.items()]
         result = subprocess.run([tool, path, ",".join(splits), detector, *texts],
                                 capture_output=True, timeout=300)
