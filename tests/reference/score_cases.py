@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conjnorm import conjnorm
-from feature_files import DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
+from feature_files import DEFICIENT, DEFICIENT_RANK, PERTURBED, SMALL, SPLITS, FeatureFile
 from feature_scores import (
     gaussian_density,
     knn,
@@ -18,6 +18,7 @@ from feature_scores import (
 )
 from head_scores import residual, vim
 from logit_scores import doctor, energy, entropy, gen, kl_uniform, max_logit, msp
+from shaping_scores import adascale, ash, dice, lts, optfs, react, scale, vra
 from tolerances import Json, Result, tolerances
 
 DETECTORS: dict[str, Callable[..., Result]] = {
@@ -27,6 +28,8 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "gaussian_density": gaussian_density, "max_cosine": max_cosine, "knn": knn,
     "conjnorm": conjnorm,
     "residual": residual, "vim": vim,
+    "react": react, "vra": vra, "optfs": optfs, "dice": dice, "ash": ash, "scale": scale,
+    "lts": lts, "adascale": adascale,
 }
 
 # p, t and partition of the authors' scripts.
@@ -34,6 +37,15 @@ CONJNORM_OF_AUTHORS = ((2.5, 0.08, "pooled"), (2.2, 0.05, "pooled"), (1.8, 0.005
                        (1.5, 0.0005, "per_class"))
 GAUSSIAN: Json = {"p": 2.0, "partition": "importance", "proposal": "gaussian"}
 PRIORS = [0.25, 0.125, 0.0625, 0.0625, 0.125, 0.125, 0.25]  # of small.h5; they sum to 1 exactly
+
+VRA: list[tuple[str, Json]] = [
+    (SMALL, {}),
+    (DEFICIENT, {}),
+    (SMALL, {"low": 60.0, "high": 95.0, "lift": 0.6}),
+    (PERTURBED, {"low": 10.0, "high": 90.0, "scope": "all", "below": "clip", "split": "id_val"}),
+    (SMALL, {"low": 1.0, "high": 99.0, "below": "clip"}),
+    (DEFICIENT, {"thresholds": [0.5, 1.0]}),
+]
 
 # (file, detector, options); empty options are the defaults of the detector.
 SCORE_CASES: list[tuple[str, str, Json]] = [
@@ -104,6 +116,27 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
      {**GAUSSIAN, "temperature": 0.1, "class_prior": "given", "priors": PRIORS}),
     *((file, detector, options) for detector in ("residual", "vim")
       for file, options in ((SMALL, {}), (SMALL, {"dim": 5}), (DEFICIENT, {}))),
+    *((file, "react", options)
+      for file, options in ((SMALL, {}), (DEFICIENT, {}), (SMALL, {"percentile": 99.0}),
+                            (SMALL, {"threshold": 1.0}), (PERTURBED, {"split": "id_val"}))),
+    *((file, "vra", options) for file, options in VRA),
+    *((file, "optfs", {}) for file in (SMALL, DEFICIENT, PERTURBED)),
+    *((file, "dice", options) for file in (SMALL, DEFICIENT)
+      for options in ({}, {"percentile": 70.0})),
+    # small.h5 has features below 0
+    *((DEFICIENT, "ash", {"variant": v, "percentile": p})
+      for v in ("s", "b", "p") for p in (90.0, 65.0)),
+    *((SMALL, "ash", {"variant": v, "relu": True}) for v in ("s", "b", "p")),
+    (DEFICIENT, "scale", {}),
+    (DEFICIENT, "scale", {"percentile": 65.0}),
+    (SMALL, "scale", {"relu": True}),
+    (DEFICIENT, "lts", {}),
+    (DEFICIENT, "lts", {"percentile": 85.0}),
+    (SMALL, "lts", {"relu": True}),
+    (PERTURBED, "adascale", {}),
+    (PERTURBED, "adascale", {"variant": "l"}),
+    (PERTURBED, "adascale", {"percentile_min": 80.0, "percentile_max": 85.0}),
+    (PERTURBED, "adascale", {"copy": 1, "k1": 20.0, "k2": 10.0, "shift_weight": 2.5}),
 ]
 
 
@@ -116,7 +149,7 @@ def case_name(file: str, detector: str, options: Json) -> str:
 
 def make_scores(folder: Path) -> Json:
     """Scores of the feature files in `folder`."""
-    files = {name: FeatureFile.read(folder / name) for name in (SMALL, DEFICIENT)}
+    files = {name: FeatureFile.read(folder / name) for name in (SMALL, DEFICIENT, PERTURBED)}
     cases: list[Json] = []
     for file, detector, options in SCORE_CASES:
         result = DETECTORS[detector](files[file], **options)
