@@ -21,9 +21,9 @@ endmacro()
 set(layers
   "matrix"
   "batch|exec|fields|random|serialize"
-  "kernels|kernels/.*|linear_head|nearest_mean|residual_space|stream|reduce"
+  "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|residual_space|stream|reduce"
   "accumulators/.*"
-  "importance"
+  "importance|quantiles"
   "detector"
   "detectors/.*"
   "detectors"

@@ -58,8 +58,7 @@ void largest_entries(std::span<const float> row, Index k, std::vector<Index>& co
   const float least = kth_largest(row, k);
   Index ties = k - std::ranges::count_if(row, [&](float x) { return x > least; });
   for (std::size_t j = 0; j < row.size(); ++j)
-    if (row[j] > least || (row[j] == least && ties-- > 0))
-      columns.push_back(static_cast<Index>(j));
+    if (row[j] > least || (row[j] == least && ties-- > 0)) columns.push_back(static_cast<Index>(j));
 }
 
 double sum_ratio(std::span<const float> row, Index k) {

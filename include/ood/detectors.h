@@ -2,7 +2,10 @@
 /// documentation table, the contract tests and the benchmarks are made from it.
 #pragma once
 
+#include "ood/detectors/adascale.h"
+#include "ood/detectors/ash.h"
 #include "ood/detectors/conjnorm.h"
+#include "ood/detectors/dice.h"
 #include "ood/detectors/doctor.h"
 #include "ood/detectors/energy.h"
 #include "ood/detectors/entropy.h"
@@ -10,14 +13,19 @@
 #include "ood/detectors/gen.h"
 #include "ood/detectors/kl_uniform.h"
 #include "ood/detectors/knn.h"
+#include "ood/detectors/lts.h"
 #include "ood/detectors/mahalanobis.h"
 #include "ood/detectors/max_cosine.h"
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
+#include "ood/detectors/optfs.h"
+#include "ood/detectors/react.h"
 #include "ood/detectors/relative_mahalanobis.h"
 #include "ood/detectors/residual.h"
+#include "ood/detectors/scale.h"
 #include "ood/detectors/ssd.h"
 #include "ood/detectors/vim.h"
+#include "ood/detectors/vra.h"
 
 namespace ood {
 
@@ -26,9 +34,9 @@ struct TypeList {};
 
 /// In the order of the documentation: logits, then features, then what needs the head.
 // clang-format off: a line for each family
-using Detectors =
-    TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
-             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim>;
+using Detectors = TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
+                           RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm,
+                           Residual, Vim, ReAct, Vra, OptFs, Dice, Ash, Scale, Lts, AdaScale>;
 // clang-format on
 
 /// Calls visit.template operator()<T>() for each T of the list.

@@ -65,8 +65,10 @@ void AdaScale::visit(FieldVisitor& v) {
   v.option("k2", options_.k2, share, "percent of the entries whose shifts count");
   v.option("shift_weight", options_.shift_weight, Range::at_least(0),
            "of the shifts; lambda in the paper");
-  v.option("percentile_min", options_.percentile_min, percent, "of a row with the largest q");
-  v.option("percentile_max", options_.percentile_max, percent, "of a row with the smallest q");
+  v.option("percentile_min", options_.percentile_min, percent.swept({60, 65, 70, 75, 80}),
+           "of a row with the largest q");
+  v.option("percentile_max", options_.percentile_max, percent.swept({80, 85, 90, 95, 99}),
+           "of a row with the smallest q");
   v.option("copy", options_.copy, Range::at_least(0), "number of the perturbed copy, from 0");
   v.state("shifts", shifts_);
   head_.visit(v);

@@ -62,8 +62,7 @@ void OptFs::fit_state(BatchSource& source, const Exec& exec) {
   if (!(width_ > 0))
     throw std::domain_error(fmt::format(
         "features has {} at the quantiles of 0.001 and 0.999, expected two different ones", left_));
-  const VectorD g =
-      reduce(source, Contributions(left_, width_, &head_.weight()), exec).sums();
+  const VectorD g = reduce(source, Contributions(left_, width_, &head_.weight()), exec).sums();
   const double norm = g.norm();
   if (!(norm > 0))
     throw std::domain_error(

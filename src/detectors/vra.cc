@@ -19,23 +19,25 @@ void require_order(const char* what, double low, double high) {
 }  // namespace
 
 std::vector<Preset> Vra::presets() const {
-  return {{"vra+", {{"low", 60.0}, {"high", 95.0}, {"lift", 0.6}}, "VRA+, the authors' for CIFAR"},
-          {"imagenet-resnet50",
-           {{"thresholds", std::vector<double>{0.5, 1.0}}},
-           "the authors' for ImageNet, ResNet-50: thresholds for features of any network there"},
-          {"openood",
-           {{"low", 10.0}, {"high", 90.0}, {"scope", "all"}, {"below", "clip"}, {"split", "id_val"}},
-           "as OpenOOD: clips to percentiles of all validation entries"},
-          {"pytorch_ood",
-           {{"low", 1.0}, {"high", 99.0}, {"below", "clip"}},
-           "as pytorch-ood: clips to percentiles of each dimension"}};
+  return {
+      {"vra+", {{"low", 60.0}, {"high", 95.0}, {"lift", 0.6}}, "VRA+, as published for CIFAR"},
+      {"imagenet-resnet50",
+       {{"thresholds", std::vector<double>{0.5, 1.0}}},
+       "as published for ImageNet: values of the features of ResNet-50, not percentiles"},
+      {"openood",
+       {{"low", 10.0}, {"high", 90.0}, {"scope", "all"}, {"below", "clip"}, {"split", "id_val"}},
+       "as OpenOOD: clips to percentiles of all validation entries"},
+      {"pytorch_ood",
+       {{"low", 1.0}, {"high", 99.0}, {"below", "clip"}},
+       "as pytorch-ood: clips to percentiles of each dimension"}};
 }
 
 void Vra::visit(FieldVisitor& v) {
   const Range percent{.min = 0, .max = 100};
   v.option("low", options_.low, percent.swept({1, 5, 10, 15, 50, 60}), "percentile: l");
   v.option("high", options_.high, percent.swept({85, 90, 95, 99}), "percentile: h");
-  v.option("scope", options_.scope, kScopeNames, "percentiles of each dimension, or of all entries");
+  v.option("scope", options_.scope, kScopeNames,
+           "percentiles of each dimension, or of all entries");
   v.option("below", options_.below, kBelowNames, "entries below l become 0, or l");
   v.option("lift", options_.lift, Range{}, "added to entries in [l, h]; 0.6 in VRA+ for CIFAR");
   v.option("split", options_.split, kSplitNames, "whose percentiles");

@@ -43,10 +43,10 @@ class AdaScale final : public Detector {
   enum class Variant { a, l };
   struct Options {
     Variant variant = Variant::a;
-    double k1 = 5, k2 = 1;                           ///< percent of D, in (0, 100]
-    double shift_weight = 10;                        ///< lambda in the paper
+    double k1 = 5, k2 = 1;                            ///< percent of D, in (0, 100]
+    double shift_weight = 10;                         ///< lambda in the paper
     double percentile_min = 75, percentile_max = 85;  ///< in [0, 100]
-    Index copy = 0;                                  ///< which copy is z'
+    Index copy = 0;                                   ///< which copy is z'
   };
   static constexpr std::string_view kName = "adascale";
   AdaScale() = default;

@@ -29,12 +29,12 @@ namespace ood {
 /// cost   score O(m C D), the k largest in O(m D) on average; state C D floats
 /// errors std::domain_error, in score: a negative entry, where s2 may be near 0 or below and its
 ///        exponential means nothing. The way out: `relu` = true
-/// source Djurisic, Bozanic, Ashok & Liu, ICLR 2023, arXiv:2209.09858. The paper shapes the features
-///        behind the last pooling, as here, and chooses variant and percentile by architecture.
-///        OpenOOD has variant b at 90 (preset openood) and tries 65 to 95; pytorch-ood s at 65
-///        (preset pytorch_ood), in its examples on feature maps, which is another method; oodeel
-///        keeps what is strictly above a quantile. None of them checks the sign. exp(s1 / s2) is
-///        taken in float64 and is at most exp(D / k); finite rows where z' or the logits overflow
+/// source Djurisic, Bozanic, Ashok & Liu, ICLR 2023, arXiv:2209.09858. The paper shapes what leaves
+///        the last pooling, as here, and chooses variant and percentile by architecture. OpenOOD
+///        has variant b at 90 (preset openood) and tries 65 to 95; pytorch-ood s at 65 (preset
+///        pytorch_ood), in its examples on feature maps, which is another method; oodeel keeps
+///        what is strictly above a quantile. None of them checks the sign. exp(s1 / s2) is taken
+///        in float64 and is at most exp(D / k); finite rows where z' or the logits overflow
 ///        float32 (3.4e38) score NaN.
 class Ash final : public Detector {
  public:
@@ -86,9 +86,8 @@ class Ash final : public Detector {
       const double factor = options_.variant == Variant::s ? std::exp(sum_ratio(row, k)) : 1;
       const double level = z.row(i).cast<double>().sum() / static_cast<double>(k);
       for (const Index j : largest)
-        shaped(i, j) = static_cast<float>(options_.variant == Variant::b
-                                              ? level
-                                              : static_cast<double>(z(i, j)) * factor);
+        shaped(i, j) = static_cast<float>(
+            options_.variant == Variant::b ? level : static_cast<double>(z(i, j)) * factor);
     }
     head_.logits(shaped, logits);
     kernels::row_log_sum_exp(logits, 1.0f, out);

@@ -46,8 +46,7 @@ class Dice final : public Detector {
   }
 
   void visit(FieldVisitor& v) override {
-    v.option("percentile", options_.percentile,
-             Range{.min = 0, .max = 100}.swept({10, 30, 50, 70, 90}),
+    v.option("percentile", options_.percentile, Range{.min = 0, .max = 100}.swept({50, 70, 90}),
              "of the contributions: weights at or below are left out");
     v.state("kept", kept_);
     head_.visit(v);
@@ -63,7 +62,7 @@ class Dice final : public Detector {
         percentile(std::vector<double>(first, first + contribution.size()), options_.percentile);
     kept_ = (contribution.array() > threshold).count();
     if (kept_ == 0)
-      throw std::domain_error("percentile has " + std::to_string(options_.percentile) +
+      throw std::domain_error("percentile has " + to_text(options_.percentile) +
                               ", which leaves 0 of " + std::to_string(contribution.size()) +
                               " weights, expected 1 or more");
     const Matrix masked = (contribution.array() > threshold).select(head.weight, 0.0f);

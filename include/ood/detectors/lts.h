@@ -37,9 +37,7 @@ class Lts final : public Detector {
   Lts() = default;
   explicit Lts(const Options& options) : options_(options) { check_options(); }
   std::string_view name() const override { return kName; }
-  Needs needs() const override {
-    return {.fit = {}, .score = {.features = true, .logits = true}};
-  }
+  Needs needs() const override { return {.fit = {}, .score = {.features = true, .logits = true}}; }
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Lts>(*this); }
 
   void visit(FieldVisitor& v) override {
@@ -49,7 +47,6 @@ class Lts final : public Detector {
   }
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     thread_local Matrix z;
     thread_local std::vector<float> factors, zeros;

@@ -51,8 +51,8 @@ class ReAct final : public Detector {
   double clip() const { return clip_; }
 
   void visit(FieldVisitor& v) override {
-    v.option("percentile", options_.percentile,
-             Range{.min = 0, .max = 100}.swept({85, 90, 95, 99}), "of all entries: t");
+    v.option("percentile", options_.percentile, Range{.min = 0, .max = 100}.swept({85, 90, 95, 99}),
+             "of all entries: t");
     v.option("split", options_.split, kSplitNames, "whose percentile");
     v.option("threshold", options_.threshold, Range::at_least(0), "t; 0: from the percentile");
     v.state("clip", clip_);
