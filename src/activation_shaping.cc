@@ -64,10 +64,14 @@ void largest_entries(std::span<const float> row, Index k, std::vector<Index>& co
 double sum_ratio(std::span<const float> row, Index k) {
   thread_local std::vector<Index> columns;
   largest_entries(row, k, columns);
-  double all = 0, largest = 0;
+  return sum_ratio(row, columns);
+}
+
+double sum_ratio(std::span<const float> row, std::span<const Index> largest) {
+  double all = 0, part = 0;
   for (const float x : row) all += static_cast<double>(x);
-  for (const Index j : columns) largest += static_cast<double>(row[static_cast<std::size_t>(j)]);
-  return largest > 0 ? all / largest : 1;
+  for (const Index j : largest) part += static_cast<double>(row[static_cast<std::size_t>(j)]);
+  return part > 0 ? all / part : 1;
 }
 
 }  // namespace ood

@@ -23,7 +23,8 @@ Index kept_entries(Index dim, double percentile);
 void largest_entries(std::span<const float> row, Index k, std::vector<Index>& columns);
 
 /// The sum of a row without negative entries over that of its k largest, in float64: in [1, D / k];
-/// 1 for a row of zeros.
+/// 1 for a row of zeros. The second: where largest_entries() has been called already.
 double sum_ratio(std::span<const float> row, Index k);
+double sum_ratio(std::span<const float> row, std::span<const Index> largest);
 
 }  // namespace ood

@@ -83,7 +83,7 @@ class Ash final : public Detector {
         continue;
       }
       largest_entries(row, k, largest);
-      const double factor = options_.variant == Variant::s ? std::exp(sum_ratio(row, k)) : 1;
+      const double factor = options_.variant == Variant::s ? std::exp(sum_ratio(row, largest)) : 1;
       const double level = z.row(i).cast<double>().sum() / static_cast<double>(k);
       for (const Index j : largest)
         shaped(i, j) = static_cast<float>(
