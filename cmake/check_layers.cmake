@@ -21,9 +21,9 @@ endmacro()
 set(layers
   "matrix"
   "batch|exec|fields|logistic_regression|random|row_sample|serialize|weight_distances"
-  "kernels|kernels/.*|linear_head|nearest_mean|predicted_class|residual_space|stream|reduce"
+  "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|predicted_class|reduce|residual_space|stream"
   "accumulators/.*"
-  "importance|metrics"
+  "importance|metrics|quantiles"
   "detector"
   "members|score_combination"
   "detectors/.*"

@@ -100,7 +100,7 @@ TEST_CASE("scores and state agree with the float64 reference") {
     const Dataset dataset(kReference + test.at("file").get<std::string>());
     const auto detector =
         make_detector(test.at("detector").get<std::string>(), options_of(test.at("options")));
-    detector->fit(*dataset.source("train"));
+    detector->fit(FitSources(dataset).data());
     const double rtol = test.at("rtol"), atol = test.at("atol");
     if (test.contains("state"))
       check_state(*detector, test.at("state"), test.value("state_atol", json::object()));

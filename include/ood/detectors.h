@@ -2,9 +2,12 @@
 /// documentation table, the contract tests and the benchmarks are made from it.
 #pragma once
 
+#include "ood/detectors/adascale.h"
+#include "ood/detectors/ash.h"
 #include "ood/detectors/cadref.h"
 #include "ood/detectors/caref.h"
 #include "ood/detectors/conjnorm.h"
+#include "ood/detectors/dice.h"
 #include "ood/detectors/doctor.h"
 #include "ood/detectors/energy.h"
 #include "ood/detectors/entropy.h"
@@ -17,20 +20,25 @@
 #include "ood/detectors/knn.h"
 #include "ood/detectors/layers.h"
 #include "ood/detectors/linear_probe.h"
+#include "ood/detectors/lts.h"
 #include "ood/detectors/mahalanobis.h"
 #include "ood/detectors/max_cosine.h"
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
 #include "ood/detectors/nci.h"
 #include "ood/detectors/nnguide.h"
+#include "ood/detectors/optfs.h"
 #include "ood/detectors/ora.h"
 #include "ood/detectors/pnml.h"
+#include "ood/detectors/react.h"
 #include "ood/detectors/relation.h"
 #include "ood/detectors/relative_mahalanobis.h"
 #include "ood/detectors/residual.h"
+#include "ood/detectors/scale.h"
 #include "ood/detectors/she.h"
 #include "ood/detectors/ssd.h"
 #include "ood/detectors/vim.h"
+#include "ood/detectors/vra.h"
 
 namespace ood {
 
@@ -42,9 +50,11 @@ struct TypeList {};
 using Detectors = TypeList<
     Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, GradNorm,
     Mahalanobis, RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine,
-    Knn, NnGuide, Relation, She, Pnml,
+    Knn, NnGuide, Relation, She,
     ConjNorm,
-    Residual, Vim, Fdbd, Nci, Caref, Cadref, Ora,
+    Pnml, Residual, Vim,
+    ReAct, Vra, OptFs, Dice, Ash, Scale, Lts, AdaScale,
+    Fdbd, Nci, Caref, Cadref, Ora,
     Layers, Fusion, LinearProbe
     >;
 // clang-format on

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 SPLITS = ("id_test", "ood/near", "ood/far")
 SMALL = "small.h5"
 DEFICIENT = "deficient.h5"
+PERTURBED = "perturbed.h5"
 
 # Path in the file -> array, and group -> attributes.
 Datasets = dict[str, NDArray[Any]]
@@ -139,6 +140,35 @@ def make_deficient() -> Datasets:
     return out
 
 
+def make_perturbed() -> Datasets:
+    """ReLU features with a split id_val, and of each row two copies that a disturbance moved; rows
+    that are out of distribution are moved further."""
+    rng = np.random.default_rng(3003)
+    dim, classes = 40, 5
+    means = 1.2 * rng.standard_normal((classes, dim))
+    out: Datasets = {}
+    pre: dict[str, Array] = {}
+    for split, n in (("train", 90), ("id_val", 47), ("id_test", 40)):
+        labels = unsorted_labels(rng, n, classes)
+        out[f"/{split}/labels"] = labels
+        pre[split] = means[labels] + 0.7 * rng.standard_normal((n, dim))
+    pre["ood/near"] = 0.4 * rng.standard_normal(dim) + 0.9 * rng.standard_normal((26, dim))
+    pre["ood/far"] = 0.2 + 1.4 * rng.standard_normal((21, dim))
+    pre["id_test"][ZERO_ROW] = -1.0
+
+    out["/head/weight"] = (0.4 * means + 0.1 * rng.standard_normal((classes, dim))
+                           ).astype(np.float32)
+    out["/head/bias"] = (0.3 * rng.standard_normal(classes)).astype(np.float32)
+    for split, rows in pre.items():
+        moved = 0.6 if split.startswith("ood") else 0.2
+        features = np.maximum(rows, 0.0).astype(np.float32)
+        out[f"/{split}/features"] = features
+        out[f"/{split}/logits"] = logits_of(features, out["/head/weight"], out["/head/bias"])
+        out[f"/{split}/copies/features"] = np.maximum(
+            rows + moved * rng.standard_normal((2, *rows.shape)), 0.0).astype(np.float32)
+    return out
+
+
 def write_features(path: Path, datasets: Datasets) -> None:
     with h5py.File(path, "w", libver="earliest") as file:
         for name in sorted(datasets):
@@ -188,6 +218,8 @@ class FeatureFile:
     classes: int
     weight: Array  # of the head, [C, D]
     bias: Array
+    val_features: Array | None = None  # of id_val, where the file has it
+    copies: dict[str, Array] = field(default_factory=dict)  # split -> features [K, n, D]
 
     @staticmethod
     def read(path: Path) -> FeatureFile:
@@ -201,6 +233,10 @@ class FeatureFile:
                 classes=int(file["/head/weight"].shape[0]),
                 weight=file["/head/weight"][()].astype(np.float64),
                 bias=file["/head/bias"][()].astype(np.float64),
+                val_features=(file["/id_val/features"][()].astype(np.float64)
+                              if "id_val" in file else None),
+                copies={s: file[f"/{s}/copies/features"][()].astype(np.float64)
+                        for s in ("train", "id_val", *SPLITS) if f"/{s}/copies/features" in file},
             )
 
 

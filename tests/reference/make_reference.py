@@ -3,7 +3,8 @@
 
 Writes into the folder of this script
 
-    small.h5, deficient.h5   synthetic feature files (float32, as the library reads them)
+    small.h5, deficient.h5, perturbed.h5
+                             synthetic feature files (float32, as the library reads them)
     scores.json              detector scores of those files
     metrics.json             AUROC, FPR at 95 % TPR and AUPR of score lists
     logistic_regression.json coefficients by scikit-learn
@@ -11,7 +12,7 @@ Writes into the folder of this script
 Every formula is written out in float64 from its definition, one row or one pair at a time, from
 the float32 arrays read back from the files. It shares no code and no shortcut with the library.
 
-    make_reference.py            write the five files
+    make_reference.py            write the files
     make_reference.py --check    recompute; exit 1 and say which value differs (arrays: at all,
                                  other numbers: by more than 1e-10 relative)
 
@@ -32,9 +33,11 @@ from typing import Any
 
 from feature_files import (
     DEFICIENT,
+    PERTURBED,
     SMALL,
     check_features,
     make_deficient,
+    make_perturbed,
     make_small,
     write_features,
 )
@@ -89,7 +92,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="recompute and compare; write nothing")
     check: bool = parser.parse_args().check
 
-    feature_files = {SMALL: make_small(), DEFICIENT: make_deficient()}
+    feature_files = {SMALL: make_small(), DEFICIENT: make_deficient(),
+                     PERTURBED: make_perturbed()}
     errors: list[str] = []
     for name, datasets in feature_files.items():
         if check:

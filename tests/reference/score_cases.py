@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bank_scores import nnguide, pnml, relation, she
 from conjnorm import conjnorm
-from feature_files import DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
+from feature_files import DEFICIENT, DEFICIENT_RANK, PERTURBED, SMALL, SPLITS, FeatureFile
 from feature_scores import (
     gaussian_density,
     knn,
@@ -21,6 +21,7 @@ from feature_scores import (
 from head_scores import residual, vim
 from logit_scores import doctor, energy, entropy, gen, kl_uniform, max_logit, msp
 from margin_scores import cadref, caref, fdbd, gradnorm, nci, ora
+from shaping_scores import adascale, ash, dice, lts, optfs, react, scale, vra
 from tolerances import Json, Result, tolerances
 
 DETECTORS: dict[str, Callable[..., Result]] = {
@@ -32,6 +33,8 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "nnguide": nnguide, "she": she, "relation": relation, "pnml": pnml,
     "residual": residual, "vim": vim,
     "fdbd": fdbd, "nci": nci, "caref": caref, "cadref": cadref, "gradnorm": gradnorm, "ora": ora,
+    "react": react, "vra": vra, "optfs": optfs, "dice": dice, "ash": ash, "scale": scale,
+    "lts": lts, "adascale": adascale,
 }
 
 # p, t and partition of the authors' scripts.
@@ -39,6 +42,15 @@ CONJNORM_OF_AUTHORS = ((2.5, 0.08, "pooled"), (2.2, 0.05, "pooled"), (1.8, 0.005
                        (1.5, 0.0005, "per_class"))
 GAUSSIAN: Json = {"p": 2.0, "partition": "importance", "proposal": "gaussian"}
 PRIORS = [0.25, 0.125, 0.0625, 0.0625, 0.125, 0.125, 0.25]  # of small.h5; they sum to 1 exactly
+
+VRA: list[tuple[str, Json]] = [
+    (SMALL, {}),
+    (DEFICIENT, {}),
+    (SMALL, {"low": 60.0, "high": 95.0, "lift": 0.6}),
+    (PERTURBED, {"low": 10.0, "high": 90.0, "scope": "all", "below": "clip", "split": "id_val"}),
+    (SMALL, {"low": 1.0, "high": 99.0, "below": "clip"}),
+    (DEFICIENT, {"thresholds": [0.5, 1.0]}),
+]
 
 # (file, detector, options); empty options are the defaults of the detector.
 SCORE_CASES: list[tuple[str, str, Json]] = [
@@ -138,6 +150,27 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
       for options in ({}, {"temperature": 0.5}, {"temperature": 10.0})),
     (SMALL, "ora", {}),
     (DEFICIENT, "ora", {}),
+    *((file, "react", options)
+      for file, options in ((SMALL, {}), (DEFICIENT, {}), (SMALL, {"percentile": 99.0}),
+                            (SMALL, {"threshold": 1.0}), (PERTURBED, {"split": "id_val"}))),
+    *((file, "vra", options) for file, options in VRA),
+    *((file, "optfs", {}) for file in (SMALL, DEFICIENT, PERTURBED)),
+    *((file, "dice", options) for file in (SMALL, DEFICIENT)
+      for options in ({}, {"percentile": 70.0})),
+    # small.h5 has features below 0
+    *((DEFICIENT, "ash", {"variant": v, "percentile": p})
+      for v in ("s", "b", "p") for p in (90.0, 65.0)),
+    *((SMALL, "ash", {"variant": v, "relu": True}) for v in ("s", "b", "p")),
+    (DEFICIENT, "scale", {}),
+    (DEFICIENT, "scale", {"percentile": 65.0}),
+    (SMALL, "scale", {"relu": True}),
+    (DEFICIENT, "lts", {}),
+    (DEFICIENT, "lts", {"percentile": 85.0}),
+    (SMALL, "lts", {"relu": True}),
+    (PERTURBED, "adascale", {}),
+    (PERTURBED, "adascale", {"variant": "l"}),
+    (PERTURBED, "adascale", {"percentile_min": 80.0, "percentile_max": 85.0}),
+    (PERTURBED, "adascale", {"copy": 1, "k1": 20.0, "k2": 10.0, "shift_weight": 2.5}),
 ]
 
 
@@ -150,7 +183,7 @@ def case_name(file: str, detector: str, options: Json) -> str:
 
 def make_scores(folder: Path) -> Json:
     """Scores of the feature files in `folder`."""
-    files = {name: FeatureFile.read(folder / name) for name in (SMALL, DEFICIENT)}
+    files = {name: FeatureFile.read(folder / name) for name in (SMALL, DEFICIENT, PERTURBED)}
     cases: list[Json] = []
     for file, detector, options in SCORE_CASES:
         result = DETECTORS[detector](files[file], **options)

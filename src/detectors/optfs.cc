@@ -1,0 +1,98 @@
+#include "ood/detectors/optfs.h"
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+#include "errors.h"
+#include "ood/kernels.h"
+#include "ood/quantiles.h"
+#include "ood/reduce.h"
+
+namespace ood {
+
+namespace {
+
+/// The bin of x, -1 outside of all. A difference and a quotient: no two compilers round these
+/// differently.
+Index bin(float x, double left, double width) {
+  const double position = (static_cast<double>(x) - left) / width;
+  const bool inside = position >= 0 && position < static_cast<double>(OptFs::kBins);
+  return inside ? static_cast<Index>(position) : -1;
+}
+
+}  // namespace
+
+/// Sums g_k n.
+class OptFs::Contributions {
+ public:
+  Contributions() = default;
+  Contributions(double left, double width, const Matrix* weight)
+      : left_(left), width_(width), weight_(weight), sums_(VectorD::Zero(kBins)) {}
+
+  Inputs inputs() const { return {.features = true, .logits = true}; }
+
+  void add(const Batch& batch) {
+    for (Index i = 0; i < batch.rows(); ++i) {
+      const float* f = batch.logits->row_data(i);
+      const Index predicted = std::max_element(f, f + batch.logits->cols()) - f;
+      const float* z = batch.features->row_data(i);
+      for (Index j = 0; j < batch.features->cols(); ++j)
+        if (const Index k = bin(z[j], left_, width_); k >= 0)
+          sums_[k] += static_cast<double>((*weight_)(predicted, j)) * static_cast<double>(z[j]);
+    }
+  }
+  void merge(const Contributions& other) { sums_ += other.sums_; }
+  void visit(FieldVisitor& v) { v.state("sums", sums_); }
+
+  const VectorD& sums() const { return sums_; }
+
+ private:
+  double left_ = 0, width_ = 1;
+  const Matrix* weight_ = nullptr;
+  VectorD sums_;
+};
+
+void OptFs::fit_state(BatchSource& source, const Exec& exec) {
+  head_.fit(*source.head());
+  constexpr std::array<double, 2> kEnds = {0.1, 99.9};
+  const MatrixD ends = feature_percentiles(source, kEnds, QuantileScope::all, exec);
+  left_ = ends(0, 0);
+  width_ = (ends(1, 0) - left_) / static_cast<double>(kBins);
+  if (!(width_ > 0))
+    throw std::domain_error(fmt::format(
+        "features has {} at the quantiles of 0.001 and 0.999, expected two different ones", left_));
+  const VectorD g = reduce(source, Contributions(left_, width_, &head_.weight()), exec).sums();
+  const double norm = g.norm();
+  if (!(norm > 0))
+    throw std::domain_error(
+        "the contribution of the features to the predicted logit is 0 in all bins, expected "
+        "features and a head that are not 0");
+  theta_ = g * (1000 / norm);  // the n of the means cancels
+}
+
+void OptFs::prepare() {
+  if (theta_.size() != kBins || !(width_ > 0))
+    throw_invalid("theta has {} bins of width {}, expected {} above 0", theta_.size(), width_,
+                  kBins);
+  head_.prepare();
+}
+
+void OptFs::score_tile(const Batch& tile, std::span<float> out) const {
+  thread_local Matrix shaped, logits;
+  const MatrixView& z = *tile.features;
+  shaped.resize(z.rows(), z.cols());
+  for (Index i = 0; i < z.rows(); ++i) {
+    const float* from = z.row_data(i);
+    float* to = shaped.row(i).data();
+    for (Index j = 0; j < z.cols(); ++j) {
+      const Index k = bin(from[j], left_, width_);
+      const double theta = k >= 0 ? theta_[k] : 0;
+      to[j] = static_cast<float>(theta * static_cast<double>(from[j]));  // 0 infinity is NaN
+    }
+  }
+  head_.logits(shaped, logits);
+  kernels::row_log_sum_exp(logits, 1.0f, out);
+}
+
+}  // namespace ood
