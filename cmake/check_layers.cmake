@@ -21,7 +21,7 @@ endmacro()
 set(layers
   "matrix"
   "batch|exec|fields|random|serialize"
-  "kernels|kernels/.*|nearest_mean|principal_space|residual_space|spectrum|stream|reduce"
+  "kernels|kernels/.*|linear_head|nearest_mean|principal_space|residual_space|spectrum|stream|reduce"
   "accumulators/.*"
   "importance"
   "detector"

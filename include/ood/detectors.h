@@ -3,6 +3,8 @@
 #pragma once
 
 #include "ood/detectors/conjnorm.h"
+#include "ood/detectors/cop.h"
+#include "ood/detectors/corp.h"
 #include "ood/detectors/doctor.h"
 #include "ood/detectors/energy.h"
 #include "ood/detectors/entropy.h"
@@ -14,10 +16,14 @@
 #include "ood/detectors/max_cosine.h"
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
+#include "ood/detectors/nac.h"
+#include "ood/detectors/neco.h"
 #include "ood/detectors/relative_mahalanobis.h"
 #include "ood/detectors/residual.h"
 #include "ood/detectors/ssd.h"
 #include "ood/detectors/vim.h"
+#include "ood/detectors/wdiscood.h"
+#include "ood/detectors/weiper.h"
 
 namespace ood {
 
@@ -25,9 +31,12 @@ template <class... Ts>
 struct TypeList {};
 
 /// In the order of the documentation: logits, then features, then what needs the head.
+// clang-format off: a line for each family
 using Detectors =
     TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
-             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim>;
+             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim,
+             Neco, Cop, Corp, Wdiscood, Weiper, Nac>;
+// clang-format on
 
 /// Calls visit.template operator()<T>() for each T of the list.
 template <class Visit, class... Ts>
