@@ -9,16 +9,18 @@
 namespace ood {
 
 void PrincipalSpace::fit(const MatrixD& covariance, const VectorD& mean, double share) {
-  const Spectrum spectrum = spectrum_of(covariance);
-  rank = spectrum.rank;
-  dim = spectrum.count_for_share(share);
-  if (dim >= rank)
-    throw std::domain_error(fmt::format(
-        "variance has {}, expected a share that less than the {} directions in which the features "
-        "vary reach (D = {}): no residual is left",
-        share, rank, covariance.rows()));
+  const Spectrum spectrum = leading_spectrum(covariance, [&](const Spectrum& all) {
+    rank = all.rank;
+    dim = all.count_for_share(share);
+    if (dim >= rank)
+      throw std::domain_error(fmt::format(
+          "variance has {}, expected a share that less than all {} directions hold in which the "
+          "features vary (D = {}): no residual is left",
+          share, rank, covariance.rows()));
+    return dim;
+  });
   mean_ = mean.cast<float>();
-  basis_ = spectrum.directions.topRows(dim).cast<float>();
+  basis_ = spectrum.directions.cast<float>();
 }
 
 void PrincipalSpace::prepare() {

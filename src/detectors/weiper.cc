@@ -142,8 +142,7 @@ void Weiper::visit(FieldVisitor& v) {
   v.option("window2", options_.window2, Range::at_least(1), "bins that smooth the logits");
   v.option("bins", options_.bins, Range::at_least(2), "of the histograms");
   v.option("seed", options_.seed, Range::at_least(0), "of the perturbations");
-  v.state("weight", weight_);
-  v.state("bias", bias_);
+  head_.visit(v);
   features_.visit(v, "feature_");
   logits_.visit(v, "logit_");
 }
@@ -188,33 +187,32 @@ double Weiper::Bins::divergence(const float* counts, Index entries, Index window
 
 void Weiper::fit_state(BatchSource& source, const Exec& exec) {
   const Index rows = source.info().rows;
-  weight_ = source.head()->weight;
-  bias_ = source.head()->bias;
+  head_.fit(*source.head());
   perturb_weights();
   const Ranges ranges = reduce(source, Ranges(this), exec);
   ranges.features.set_ends(features_, rows, "features");
   ranges.logits.set_ends(logits_, rows, "logits of perturbed weights");
   features_.mean = logits_.mean = VectorD::Zero(options_.bins);
   const Histograms histograms = reduce(source, Histograms(this), exec);
-  const auto entries = static_cast<double>(rows) * static_cast<double>(weight_.cols());
+  const auto entries = static_cast<double>(rows) * static_cast<double>(head_.weight().cols());
   features_.mean = histograms.features / entries;
-  const auto copies = static_cast<double>(options_.copies * weight_.rows());
+  const auto copies = static_cast<double>(options_.copies * head_.classes());
   logits_.mean = histograms.logits / (static_cast<double>(rows) * copies);
 }
 
 void Weiper::prepare() {
-  if (weight_.rows() < 1 || bias_.size() != weight_.rows() ||
+  if (head_.classes() < 1 || head_.bias().size() != head_.classes() ||
       features_.mean.size() != options_.bins || logits_.mean.size() != options_.bins)
     throw_invalid(
-        "shapes of weight [{}, {}], bias [{}], feature_mean [{}] and logit_mean [{}] "
+        "shapes of head_weight [{}, {}], head_bias [{}], feature_mean [{}] and logit_mean [{}] "
         "disagree, or not with bins = {}",
-        weight_.rows(), weight_.cols(), bias_.size(), features_.mean.size(), logits_.mean.size(),
-        options_.bins);
+        head_.classes(), head_.weight().cols(), head_.bias().size(), features_.mean.size(),
+        logits_.mean.size(), options_.bins);
   perturb_weights();
 }
 
 void Weiper::perturb_weights() {
-  const Index classes = weight_.rows(), dim = weight_.cols();
+  const Index classes = head_.classes(), dim = head_.weight().cols();
   const Index together = std::max<Index>(1, kBlockWeights / classes);
   const auto seed = static_cast<std::uint64_t>(options_.seed);
   VectorD noise(dim);
@@ -223,13 +221,13 @@ void Weiper::perturb_weights() {
     const Index count = std::min(together, options_.copies - first);
     Matrix weight(count * classes, dim);
     for (Index i = 0; i < weight.rows(); ++i) {
-      const VectorD own = weight_.row(i % classes).cast<double>();
+      const VectorD own = head_.weight().row(i % classes).cast<double>();
       fill_normal(seed, kNoiseStream, static_cast<std::uint64_t>(first * classes + i),
                   {noise.data(), static_cast<std::size_t>(dim)});
       weight.row(i) =
           (own + options_.delta * own.norm() / noise.norm() * noise).transpose().cast<float>();
     }
-    blocks_.push_back({kernels::PackedMatrix(weight), bias_.replicate(count, 1)});
+    blocks_.push_back({kernels::PackedMatrix(weight), head_.bias().replicate(count, 1)});
   }
 }
 
@@ -245,7 +243,7 @@ void Weiper::for_each_logits(const MatrixView& z, const Visit& visit) const {
 
 void Weiper::score_tile(const Batch& tile, std::span<float> out) const {
   const MatrixView& z = *tile.features;
-  const Index classes = weight_.rows();
+  const Index classes = head_.classes();
   thread_local Matrix of_features, of_logits;
   thread_local std::vector<float> log_confidence;
   of_features.setZero(z.rows(), options_.bins);

@@ -20,8 +20,8 @@ namespace ood {
 /// <phi(x), phi(y)> is, in expectation, the Gaussian kernel exp(-gamma |x' - y'|^2).
 ///
 /// needs  features [n, D] in fit and in score
-/// fit    one pass: moments of phi in float64; then an eigendecomposition of S: about 10 s at
-///        M = 2048, whatever n is, and eight times as long at 4096
+/// fit    one pass: moments of phi in float64; then eigenvectors of S: about 2 s at M = 2048,
+///        whatever n is, and eight times as long at 4096
 /// score  features [m, D] -> out [m]; in [-2 sqrt(2), 0]
 /// cost   fit O(n M (D + M) + M^3), score O(m M (D + q)); memory M (D + q) floats and as many again
 ///        laid out for products; in fit 2 M^2 doubles and 4096 (M + D) floats for each thread

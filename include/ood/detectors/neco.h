@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <stdexcept>
@@ -59,7 +60,7 @@ class Neco final : public Detector {
   }
 
   void visit(FieldVisitor& v) override {
-    v.option("dim", options_.dim, Range::at_least(0),
+    v.option("dim", options_.dim, Range::at_least(0).swept({16, 32, 64, 100, 128, 256, 512, 768}),
              "principal directions; 0: as many as hold 0.9 of the variance");
     v.option("max_logit_factor", options_.max_logit_factor, "times the largest logit");
     v.state("dim", dim_);
@@ -81,16 +82,18 @@ class Neco final : public Detector {
       scale[j] = sigma > 1e-13 * std::abs(mean[j]) ? 1 / sigma : 1;
     }
     covariance = scale.asDiagonal() * covariance * scale.asDiagonal();
-    const Spectrum spectrum = spectrum_of(covariance);
-    rank_ = spectrum.rank;
-    dim_ = options_.dim == 0 ? spectrum.count_for_share(0.9) : options_.dim;
-    if (dim_ > rank_)
-      throw std::domain_error("dim has " + std::to_string(dim_) + ", expected at most the rank " +
-                              std::to_string(rank_) +
-                              " of the features (D = " + std::to_string(mean.size()) + ")");
+    const Spectrum spectrum = leading_spectrum(covariance, [&](const Spectrum& all) {
+      rank_ = all.rank;
+      dim_ = options_.dim == 0 ? all.count_for_share(0.9) : options_.dim;
+      if (dim_ > rank_)
+        throw std::domain_error("dim has " + std::to_string(dim_) + ", expected at most the rank " +
+                                std::to_string(rank_) +
+                                " of the features (D = " + std::to_string(mean.size()) + ")");
+      return dim_;
+    });
     mean_ = mean.cast<float>();
     scale_ = scale.cast<float>();
-    basis_ = spectrum.directions.topRows(dim_).cast<float>();
+    basis_ = spectrum.directions.cast<float>();
     if (!scale_.allFinite())
       throw std::domain_error(
           "features vary too little for float32, expected them to be scaled up");

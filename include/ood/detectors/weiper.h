@@ -5,6 +5,7 @@
 
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/linear_head.h"
 
 namespace ood {
 
@@ -82,8 +83,7 @@ class Weiper final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override;
 
   Options options_;
-  Matrix weight_;  // W [C, D]
-  Vector bias_;    // b [C]
+  LinearHead head_;  // W, b
   Bins features_, logits_;
   // derived: some copies, one below the other, and b as often
   struct Block {
