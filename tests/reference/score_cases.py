@@ -17,7 +17,9 @@ from feature_scores import (
     ssd,
 )
 from head_scores import residual, vim
+from histogram_scores import nac, weiper
 from logit_scores import doctor, energy, entropy, gen, kl_uniform, max_logit, msp
+from space_scores import cop, corp, neco, wdiscood
 from tolerances import Json, Result, tolerances
 
 DETECTORS: dict[str, Callable[..., Result]] = {
@@ -27,6 +29,7 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "gaussian_density": gaussian_density, "max_cosine": max_cosine, "knn": knn,
     "conjnorm": conjnorm,
     "residual": residual, "vim": vim,
+    "neco": neco, "cop": cop, "corp": corp, "wdiscood": wdiscood, "weiper": weiper, "nac": nac,
 }
 
 # p, t and partition of the authors' scripts.
@@ -34,6 +37,25 @@ CONJNORM_OF_AUTHORS = ((2.5, 0.08, "pooled"), (2.2, 0.05, "pooled"), (1.8, 0.005
                        (1.5, 0.0005, "per_class"))
 GAUSSIAN: Json = {"p": 2.0, "partition": "importance", "proposal": "gaussian"}
 PRIORS = [0.25, 0.125, 0.0625, 0.0625, 0.125, 0.125, 0.25]  # of small.h5; they sum to 1 exactly
+
+# Of subspaces and histograms: their presets with what fits these files.
+SPACES: tuple[tuple[str, Json], ...] = (
+    ("neco", {}),
+    ("neco", {"dim": 10}),
+    ("neco", {"max_logit_factor": False}),
+    ("cop", {}),
+    ("cop", {"variance": 0.99}),
+    ("corp", {"dimension": 300}),
+    ("corp", {"variance": 0.5, "gamma": 3.0, "dimension": 129, "seed": 7}),
+    ("wdiscood", {}),
+    ("wdiscood", {"discriminants": 2, "residual_weight": 1.0}),
+    ("weiper", {}),
+    ("weiper", {"delta": 2.4, "lambda1": 0.1, "lambda2": 1.0, "window1": 4, "window2": 40}),
+    ("weiper", {"copies": 10, "delta": 2.0, "window1": 40, "bins": 80, "seed": 3}),
+    ("nac", {}),
+    ("nac", {"alpha": 50.0, "rows": 100, "seed": 5}),
+    ("nac", {"saturation": 10, "alpha": 3000.0, "bins": 21, "rows": 0}),
+)
 
 # (file, detector, options); empty options are the defaults of the detector.
 SCORE_CASES: list[tuple[str, str, Json]] = [
@@ -104,6 +126,7 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
      {**GAUSSIAN, "temperature": 0.1, "class_prior": "given", "priors": PRIORS}),
     *((file, detector, options) for detector in ("residual", "vim")
       for file, options in ((SMALL, {}), (SMALL, {"dim": 5}), (DEFICIENT, {}))),
+    *((file, detector, options) for file in (SMALL, DEFICIENT) for detector, options in SPACES),
 ]
 
 

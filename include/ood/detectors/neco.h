@@ -84,6 +84,8 @@ class Neco final : public Detector {
     covariance = scale.asDiagonal() * covariance * scale.asDiagonal();
     const Spectrum spectrum = leading_spectrum(covariance, [&](const Spectrum& all) {
       rank_ = all.rank;
+      if (rank_ == 0)
+        throw std::domain_error("features do not vary in any column, expected one that does");
       dim_ = options_.dim == 0 ? all.count_for_share(0.9) : options_.dim;
       if (dim_ > rank_)
         throw std::domain_error("dim has " + std::to_string(dim_) + ", expected at most the rank " +
