@@ -127,7 +127,7 @@ void row_argmax_affine(const MatrixView& dots, float scale, std::span<const floa
 void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale,
                             std::span<const float> offset, std::span<float> out);
 
-/// out_ij = scale cos(dots_ij + offset_j), [n, m]; out is resized. |error| <= u scale (|dots_ij +
+/// out_ij = scale cos(dots_ij + offset_j), [n, m]; out is resized. |error| <= u scale (2 |dots_ij +
 /// offset_j| + 16). NaN where |dots_ij + offset_j| > 39,000: there float32 has no angle left.
 void cosines(const MatrixView& dots, std::span<const float> offset, float scale, Matrix& out);
 

@@ -84,15 +84,15 @@ void Nac::fit_state(BatchSource& source, const Exec& exec) {
       choose_rows(source.info().rows, options_.rows, static_cast<std::uint64_t>(options_.seed));
   rows_used_ = std::ranges::count(chosen, 1);
   const Counts counts = reduce(source, Counts(this, &chosen), exec);
-  coverage_ = (counts.sums / static_cast<double>(options_.saturation)).cwiseMin(1.0).cast<float>();
+  covered_ = counts.sums.cwiseMin(static_cast<double>(options_.saturation)).cast<float>();
 }
 
 void Nac::prepare() {
   set_up();
-  if (weight_.rows() < 1 || coverage_.rows() != weight_.cols() ||
-      coverage_.cols() != std::ssize(edges_) + 1)
-    throw_invalid("coverage has shape [{}, {}], expected [{}, {}] by weight and bins",
-                  coverage_.rows(), coverage_.cols(), weight_.cols(), edges_.size() + 1);
+  if (weight_.rows() < 1 || covered_.rows() != weight_.cols() ||
+      covered_.cols() != std::ssize(edges_) + 1)
+    throw_invalid("covered has shape [{}, {}], expected [{}, {}] by weight and bins",
+                  covered_.rows(), covered_.cols(), weight_.cols(), edges_.size() + 1);
 }
 
 void Nac::set_up() {
@@ -126,11 +126,12 @@ void Nac::score_tile(const Batch& tile, std::span<float> out) const {
     double sum = 0;
     float poison = 0;
     for (Index j = 0; j < x.cols(); ++j) {
-      sum += static_cast<double>(coverage_(j, bin_of(x(i, j))));
+      sum += static_cast<double>(covered_(j, bin_of(x(i, j))));
       poison += x(i, j) * 0.0f;
     }
-    out[static_cast<std::size_t>(i)] =
-        static_cast<float>(sum / static_cast<double>(x.cols())) + poison;
+    // whole numbers, so that states that are covered alike score alike, to the bit
+    const double most = static_cast<double>(options_.saturation) * static_cast<double>(x.cols());
+    out[static_cast<std::size_t>(i)] = static_cast<float>(sum / most) + poison;
   }
 }
 

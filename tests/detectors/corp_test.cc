@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "ood/random.h"
-#include "ood/serialize.h"
+#include "ood/registry.h"
 #include "synthetic.h"
 
 using namespace ood;

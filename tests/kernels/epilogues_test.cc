@@ -360,7 +360,7 @@ TEST_CASE("cosines: error") {
       const Matrix dots = normal_rows(3, d, 4, size);
       std::vector<float> offset(static_cast<std::size_t>(d));
       Random random(5);
-      for (float& v : offset) v = uniform(random, 0.0, 6.2831853);
+      for (float& v : offset) v = uniform(random, 0, 6.2831f);
       Matrix out;
       kernels::cosines(PlacedRows(dots, 1, 3).view(), offset, 0.125f, out);
       REQUIRE(out.rows() == 3);
@@ -370,9 +370,9 @@ TEST_CASE("cosines: error") {
           const double angle =
               static_cast<double>(dots(i, j)) + offset[static_cast<std::size_t>(j)];
           if (std::abs(angle) > 38000) continue;
-          worst = std::max(worst,
-                           share_of_allowed(out(i, j), {0.125 * std::cos(angle),
-                                                        0.125 * kUnit * (std::abs(angle) + 16)}));
+          worst = std::max(
+              worst, share_of_allowed(out(i, j), {0.125 * std::cos(angle),
+                                                  0.125 * kUnit * (2 * std::abs(angle) + 16)}));
         }
     }
   MESSAGE("largest error is ", worst, " of what is allowed");

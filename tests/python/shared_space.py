@@ -22,18 +22,21 @@ def unit(z: np.ndarray) -> np.ndarray:
     return z / np.linalg.norm(z, axis=1, keepdims=True)
 
 
-def principal(x: np.ndarray, share: float) -> np.ndarray:
-    """Directions in rows, from the singular values of centred rows."""
-    _, singular, directions = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
-    cumulative = np.cumsum(singular**2) / np.sum(singular**2)
-    return directions[:int(np.searchsorted(cumulative, share)) + 1]
+def blocks(z: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(z, len(z) // 4000 + 1)
+
+
+def principal(values: np.ndarray, vectors: np.ndarray, share: float) -> np.ndarray:
+    """Of an ascending spectrum the vectors, in rows, that hold the share of the variance."""
+    cumulative = np.cumsum(values[::-1]) / values.sum()
+    return vectors.T[::-1][:int(np.searchsorted(cumulative, share)) + 1]
 
 
 def neco(data: Any, dim: int = 0, factor: bool = True) -> Score:
     train = data.features["train"]
     mean, std = train.mean(axis=0), train.std(axis=0)
-    x = (train - mean) / std
-    directions = (np.linalg.svd(x, full_matrices=False)[2][:dim] if dim else principal(x, 0.9))
+    values, vectors = np.linalg.eigh(np.corrcoef(train, rowvar=False))
+    directions = vectors.T[::-1][:dim] if dim else principal(values, vectors, 0.9)
 
     def score(name: str) -> np.ndarray:
         x = (data.features[name] - mean) / std
@@ -47,13 +50,17 @@ def neco_of_resnets(data: Any) -> Score:
 
 
 def left_over(data: Any, mapping: Callable[[np.ndarray], np.ndarray], share: float) -> Score:
-    train = mapping(data.features["train"])
-    mean, directions = train.mean(axis=0), principal(train, share)
+    train = blocks(data.features["train"])
+    rows = sum(len(z) for z in train)
+    mean = sum(mapping(z).sum(axis=0) for z in train) / rows
+    moved = (mapping(z) - mean for z in train)
+    directions = principal(*np.linalg.eigh(sum(x.T @ x for x in moved) / rows), share)
 
-    def score(name: str) -> np.ndarray:
-        x = mapping(data.features[name]) - mean
+    def of_block(z: np.ndarray) -> np.ndarray:
+        x = mapping(z) - mean
         return -np.linalg.norm(x - x @ directions.T @ directions, axis=1)
-    return score
+
+    return lambda name: np.concatenate([of_block(z) for z in blocks(data.features[name])])
 
 
 def cop(data: Any, share: float = 0.85) -> Score:
@@ -118,9 +125,6 @@ def weiper(data: Any, copies: int = 100, delta: float = 1.8, lambda1: float = 2.
         p, q = p / p.sum(), q / q.sum(axis=1, keepdims=True)
         return ((p - q) * np.log(p / q)).sum(axis=1)
 
-    def blocks(z: np.ndarray) -> list[np.ndarray]:
-        return np.array_split(z, len(z) // 1000 + 1)
-
     train = data.features["train"]
     range1 = ends(train.min(), train.max())
     range2 = ends(min((z @ weight.T + bias).min() for z in blocks(train)),
@@ -154,12 +158,12 @@ def nac(data: Any, alpha: float = 100.0, saturation: float = 50.0, bins: int = 5
             chosen.append(i)
     logits = data.logits["train"][chosen]
     place = np.searchsorted(edges, states(train[chosen], logits), side="right")
-    cover = np.stack([np.minimum(np.bincount(column, minlength=len(edges) + 1) / saturation, 1)
-                      for column in place.T])
+    cover = np.stack([np.minimum(np.bincount(column, minlength=len(edges) + 1), saturation)
+                      for column in place.T])  # whole numbers: rounding breaks no tie
 
     def score(name: str) -> np.ndarray:
         place = np.searchsorted(edges, states(data.features[name], data.logits[name]), side="right")
-        return cover[np.arange(len(cover)), place].mean(axis=1)
+        return cover[np.arange(len(cover)), place].sum(axis=1) / (saturation * len(cover))
     return score
 
 

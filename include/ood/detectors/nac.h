@@ -59,7 +59,7 @@ class Nac final : public Detector {
 
   void visit(FieldVisitor& v) override {
     v.option("bins", options_.bins, Range::at_least(6), "of each neuron's states");
-    v.option("saturation", options_.saturation, Range::at_least(1),
+    v.option("saturation", options_.saturation, Range{.min = 1, .max = 1e6},
              "rows that make a bin wholly covered");
     v.option("alpha", options_.alpha, Range{.min = 0, .max = 1e9, .open_min = true},
              "steepness of the sigmoid");
@@ -67,7 +67,7 @@ class Nac final : public Detector {
     v.option("seed", options_.seed, Range::at_least(0), "of the choice of rows");
     v.state("rows_used", rows_used_);
     v.state("weight", weight_);
-    v.state("coverage", coverage_);
+    v.state("covered", covered_);
   }
 
  private:
@@ -87,8 +87,8 @@ class Nac final : public Detector {
 
   Options options_;
   Index rows_used_ = 0;
-  Matrix weight_;    // W [C, D]
-  Matrix coverage_;  // min(count / saturation, 1) [D, bins]
+  Matrix weight_;   // W [C, D]
+  Matrix covered_;  // min(count, saturation) [D, bins]
   // derived
   kernels::PackedMatrix packed_weight_;  // W^T
   std::vector<float> edges_;             // of alpha z g, ascending
