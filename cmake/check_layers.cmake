@@ -21,7 +21,7 @@ endmacro()
 set(layers
   "matrix"
   "batch|exec|fields|logistic_regression|random|row_sample|serialize|weight_distances"
-  "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|predicted_class|reduce|residual_space|stream"
+  "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|predicted_class|principal_space|reduce|residual_space|spectrum|stream"
   "accumulators/.*"
   "importance|metrics|quantiles"
   "detector"

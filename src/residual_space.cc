@@ -1,12 +1,11 @@
 #include "ood/residual_space.h"
 
-#include <Eigen/Eigenvalues>
 #include <Eigen/QR>
 #include <array>
-#include <limits>
 #include <stdexcept>
 
 #include "errors.h"
+#include "ood/spectrum.h"
 
 namespace ood {
 
@@ -28,20 +27,15 @@ Index ResidualSpace::default_dim(Index feature_dim) {
 
 void ResidualSpace::fit(const MatrixD& second_moment, const VectorD& origin, Index wanted) {
   const Index width = second_moment.rows();
-  const Eigen::SelfAdjointEigenSolver<MatrixD> eigen(second_moment);
-  if (eigen.info() != Eigen::Success)
-    throw std::domain_error("the second moment has no eigendecomposition, expected finite numbers");
-  const VectorD& values = eigen.eigenvalues();  // ascending
-  const double cutoff =
-      static_cast<double>(width) * std::numeric_limits<double>::epsilon() * values[width - 1];
-  rank = (values.array() > cutoff).count();
+  const Spectrum spectrum = spectrum_of(second_moment);
+  rank = spectrum.rank;
   dim = wanted == 0 ? default_dim(width) : wanted;
   if (dim >= rank)
     throw std::domain_error(fmt::format(
         "dim has {}, expected less than the rank {} of the features (D = {}): no residual is left",
         dim, rank, width));
   origin_ = origin.cast<float>();
-  basis_ = eigen.eigenvectors().leftCols(width - dim).transpose().cast<float>();
+  basis_ = spectrum.directions.bottomRows(width - dim).cast<float>();
 }
 
 void ResidualSpace::prepare() {

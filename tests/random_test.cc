@@ -54,3 +54,34 @@ TEST_CASE("random: uniform numbers of consecutive items have the moments of thei
   CHECK(std::abs(squares / kCount - 1.0 / 12) < 5 * 0.0745 / 316);
   CHECK(std::abs(products / kCount) < 5 * 0.0833 / 316);
 }
+
+TEST_CASE("random: normal numbers come from pairs of words by Box and Muller's formula") {
+  // The words of the known answer above: u = 0x6627e8d6 / 2^32, t = 2 pi 0xe169c58d / 2^32
+  std::vector<double> normals(3), two(2);
+  fill_normal(0, 0, 0, normals);
+  const double length = std::sqrt(-2 * std::log(0x6627e8d6p-32)), turn = 0xe169c58dp-32;
+  CHECK(normals[0] == doctest::Approx(length * std::cos(2 * 3.141592653589793 * turn)));
+  CHECK(normals[1] == doctest::Approx(length * std::sin(2 * 3.141592653589793 * turn)));
+  fill_normal(0, 0, 0, two);
+  CHECK(two[0] == normals[0]);
+  CHECK(two[1] == normals[1]);
+}
+
+TEST_CASE("random: normal numbers have the moments of their distribution") {
+  constexpr std::size_t kCount = 100'000;
+  std::vector<double> normals(kCount);
+  fill_normal(7, 3, 5, normals);
+  double sum = 0, squares = 0, products = 0, fourth = 0;
+  for (std::size_t i = 0; i < kCount; ++i) {
+    const double x = normals[i];
+    sum += x;
+    squares += x * x;
+    fourth += x * x * x * x;
+    if (i > 0) products += x * normals[i - 1];
+  }
+  // 5 standard errors: 1, sqrt(2), sqrt(96) and 1, over sqrt(n) = 316
+  CHECK(std::abs(sum / kCount) < 5 / 316.0);
+  CHECK(std::abs(squares / kCount - 1) < 5 * 1.42 / 316);
+  CHECK(std::abs(fourth / kCount - 3) < 5 * 9.8 / 316);
+  CHECK(std::abs(products / kCount) < 5 / 316.0);
+}

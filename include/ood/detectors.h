@@ -7,6 +7,8 @@
 #include "ood/detectors/cadref.h"
 #include "ood/detectors/caref.h"
 #include "ood/detectors/conjnorm.h"
+#include "ood/detectors/cop.h"
+#include "ood/detectors/corp.h"
 #include "ood/detectors/dice.h"
 #include "ood/detectors/doctor.h"
 #include "ood/detectors/energy.h"
@@ -25,7 +27,9 @@
 #include "ood/detectors/max_cosine.h"
 #include "ood/detectors/max_logit.h"
 #include "ood/detectors/msp.h"
+#include "ood/detectors/nac.h"
 #include "ood/detectors/nci.h"
+#include "ood/detectors/neco.h"
 #include "ood/detectors/nnguide.h"
 #include "ood/detectors/optfs.h"
 #include "ood/detectors/ora.h"
@@ -39,6 +43,8 @@
 #include "ood/detectors/ssd.h"
 #include "ood/detectors/vim.h"
 #include "ood/detectors/vra.h"
+#include "ood/detectors/wdiscood.h"
+#include "ood/detectors/weiper.h"
 
 namespace ood {
 
@@ -49,12 +55,12 @@ struct TypeList {};
 // clang-format off
 using Detectors = TypeList<
     Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, GradNorm,
-    Mahalanobis, RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine,
+    Mahalanobis, RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Wdiscood,
     Knn, NnGuide, Relation, She,
     ConjNorm,
-    Pnml, Residual, Vim,
+    Neco, Cop, Corp, Pnml, Residual, Vim,
     ReAct, Vra, OptFs, Dice, Ash, Scale, Lts, AdaScale,
-    Fdbd, Nci, Caref, Cadref, Ora,
+    Fdbd, Nci, Caref, Cadref, Ora, Nac, Weiper,
     Layers, Fusion, LinearProbe
     >;
 // clang-format on

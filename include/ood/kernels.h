@@ -127,6 +127,10 @@ void row_argmax_affine(const MatrixView& dots, float scale, std::span<const floa
 void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale,
                             std::span<const float> offset, std::span<float> out);
 
+/// out_ij = scale cos(dots_ij + offset_j), [n, m]; out is resized. |error| <= u scale (2 |dots_ij +
+/// offset_j| + 16). NaN where |dots_ij + offset_j| > 39,000: there float32 has no angle left.
+void cosines(const MatrixView& dots, std::span<const float> offset, float scale, Matrix& out);
+
 /// Adds rows to running column sums in the log domain: for e_ij = scale_i dots_ij + shift_i,
 /// (max_j, sum_j, squares_j) stand for sum_i exp(e_ij) = exp(max_j) sum_j and sum_i exp(2 e_ij) =
 /// exp(2 max_j) squares_j. Starts from (-infinity, 0, 0). The n rows of one call are summed in

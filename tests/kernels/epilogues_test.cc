@@ -328,3 +328,65 @@ TEST_CASE("row_argmax_affine: the place of the maximum where products and sums a
     }
   }
 }
+
+namespace {
+
+/// The cosines of a row added up, so that what holds for every kernel of rows can be checked.
+RowKernel cosine_sum(float scale) {
+  return [scale](const MatrixView& dots, std::span<float> out) {
+    std::vector<float> offset(static_cast<std::size_t>(dots.cols()));
+    Random random(12);
+    for (float& v : offset) v = normal(random, 3);
+    Matrix cosines;
+    kernels::cosines(dots, offset, scale, cosines);
+    std::ranges::fill(out, 0.0f);
+    for (Index i = 0; i < dots.rows(); ++i)
+      for (Index j = 0; j < dots.cols(); ++j) out[static_cast<std::size_t>(i)] += cosines(i, j);
+  };
+}
+
+}  // namespace
+
+TEST_CASE("cosines: every row on its own") {
+  check_depends_on_row_alone(cosine_sum(0.5f));
+  check_not_a_number(cosine_sum(0.5f));
+  check_no_rows(cosine_sum(0.5f));
+}
+
+TEST_CASE("cosines: error") {
+  double worst = 0;
+  for (const float size : {0.01f, 1.0f, 10.0f, 1000.0f, 9000.0f})
+    for (const Index d : kLengths) {
+      const Matrix dots = normal_rows(3, d, 4, size);
+      std::vector<float> offset(static_cast<std::size_t>(d));
+      Random random(5);
+      for (float& v : offset) v = uniform(random, 0, 6.2831f);
+      Matrix out;
+      kernels::cosines(PlacedRows(dots, 1, 3).view(), offset, 0.125f, out);
+      REQUIRE(out.rows() == 3);
+      REQUIRE(out.cols() == d);
+      for (Index i = 0; i < 3; ++i)
+        for (Index j = 0; j < d; ++j) {
+          const double angle =
+              static_cast<double>(dots(i, j)) + offset[static_cast<std::size_t>(j)];
+          if (std::abs(angle) > 38000) continue;
+          worst = std::max(
+              worst, share_of_allowed(out(i, j), {0.125 * std::cos(angle),
+                                                  0.125 * kUnit * (2 * std::abs(angle) + 16)}));
+        }
+    }
+  MESSAGE("largest error is ", worst, " of what is allowed");
+  CHECK(worst <= 1);
+}
+
+TEST_CASE("cosines: no number where float32 has no angle left, and wrong sizes are errors") {
+  Matrix dots(1, 4), out;
+  dots << 38999, -38999, 39001, -1e30f;
+  kernels::cosines(dots, std::vector<float>(4, 0.0f), 1, out);
+  CHECK(out(0, 0) == doctest::Approx(std::cos(38999.0)).epsilon(1e-2));
+  CHECK(out(0, 1) == out(0, 0));
+  CHECK(std::isnan(out(0, 2)));
+  CHECK(std::isnan(out(0, 3)));
+  CHECK_THROWS_WITH_AS(kernels::cosines(dots, std::vector<float>(3), 1, out),
+                       "cosines: offset has 3 entries, expected 4", std::invalid_argument);
+}

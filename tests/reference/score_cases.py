@@ -19,9 +19,11 @@ from feature_scores import (
     ssd,
 )
 from head_scores import residual, vim
+from histogram_scores import nac, weiper
 from logit_scores import doctor, energy, entropy, gen, kl_uniform, max_logit, msp
 from margin_scores import cadref, caref, fdbd, gradnorm, nci, ora
 from shaping_scores import adascale, ash, dice, lts, optfs, react, scale, vra
+from space_scores import cop, corp, neco, wdiscood
 from tolerances import Json, Result, tolerances
 
 DETECTORS: dict[str, Callable[..., Result]] = {
@@ -35,6 +37,7 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "fdbd": fdbd, "nci": nci, "caref": caref, "cadref": cadref, "gradnorm": gradnorm, "ora": ora,
     "react": react, "vra": vra, "optfs": optfs, "dice": dice, "ash": ash, "scale": scale,
     "lts": lts, "adascale": adascale,
+    "neco": neco, "cop": cop, "corp": corp, "wdiscood": wdiscood, "weiper": weiper, "nac": nac,
 }
 
 # p, t and partition of the authors' scripts.
@@ -51,6 +54,24 @@ VRA: list[tuple[str, Json]] = [
     (SMALL, {"low": 1.0, "high": 99.0, "below": "clip"}),
     (DEFICIENT, {"thresholds": [0.5, 1.0]}),
 ]
+# Of subspaces and histograms: their presets with what fits these files.
+SPACES: tuple[tuple[str, Json], ...] = (
+    ("neco", {}),
+    ("neco", {"dim": 10}),
+    ("neco", {"max_logit_factor": False}),
+    ("cop", {}),
+    ("cop", {"variance": 0.99}),
+    ("corp", {"dimension": 300}),
+    ("corp", {"variance": 0.5, "gamma": 3.0, "dimension": 129, "seed": 7}),
+    ("wdiscood", {}),
+    ("wdiscood", {"discriminants": 2, "residual_weight": 1.0}),
+    ("weiper", {}),
+    ("weiper", {"delta": 2.4, "lambda1": 0.1, "lambda2": 1.0, "window1": 4, "window2": 40}),
+    ("weiper", {"copies": 10, "delta": 2.0, "window1": 40, "bins": 80, "seed": 3}),
+    ("nac", {}),
+    ("nac", {"alpha": 50.0, "rows": 100, "seed": 5}),
+    ("nac", {"saturation": 10, "alpha": 3000.0, "bins": 21, "rows": 0}),
+)
 
 # (file, detector, options); empty options are the defaults of the detector.
 SCORE_CASES: list[tuple[str, str, Json]] = [
@@ -171,6 +192,7 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
     (PERTURBED, "adascale", {"variant": "l"}),
     (PERTURBED, "adascale", {"percentile_min": 80.0, "percentile_max": 85.0}),
     (PERTURBED, "adascale", {"copy": 1, "k1": 20.0, "k2": 10.0, "shift_weight": 2.5}),
+    *((file, detector, options) for file in (SMALL, DEFICIENT) for detector, options in SPACES),
 ]
 
 

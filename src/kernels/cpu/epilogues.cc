@@ -1,4 +1,4 @@
-// Epilogues on a tile of products: largest, log-sum-exp by rows, log-sum-exp by columns.
+// Epilogues on a tile of products: largest, log-sum-exp by rows, cosines, log-sum-exp by columns.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/epilogues.cc"
 #include <hwy/foreach_target.h>
@@ -102,6 +102,33 @@ void RowLogSumExpAffine(const float* dots, size_t stride, size_t rows, size_t co
   }
 }
 
+void Cosines(const float* dots, size_t stride, size_t rows, size_t cols, const float* offset,
+             float scale, float* out) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const V32 factor = hn::Set(d, scale), farthest = hn::Set(d, 39000.0f);
+  const V32 none = hn::Set(d, std::numeric_limits<float>::quiet_NaN());
+  const auto value = [&](V32 dot, V32 add) HWY_ATTR {
+    const V32 angle = hn::Add(dot, add);
+    const auto known = hn::Le(hn::Abs(angle), farthest);  // not for NaN
+    const V32 cosine = hn::Cos(d, hn::IfThenElseZero(known, angle));
+    return hn::IfThenElse(known, hn::Mul(factor, cosine), none);
+  };
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = dots + i * stride;
+    float* to = out + i * cols;
+    size_t j = 0;
+    for (; j + lanes <= cols; j += lanes)
+      hn::StoreU(value(hn::LoadU(d, row + j), hn::LoadU(d, offset + j)), d, to + j);
+    if (j == cols) continue;
+    HWY_ALIGN float tail[HWY_MAX_BYTES / sizeof(float)];
+    hn::Store(
+        value(load_tail(d, row + j, cols - j, 0.0f), load_tail(d, offset + j, cols - j, 0.0f)), d,
+        tail);
+    std::copy_n(tail, cols - j, to + j);
+  }
+}
+
 /// One group of up to Lanes columns, all rows of the tile.
 HWY_INLINE void column_group(const float* dots, size_t stride, size_t rows, size_t width,
                              const float* scale, const float* shift, double* max, double* sum,
@@ -162,6 +189,7 @@ namespace ood::kernels {
 HWY_EXPORT(RowMaxAffine);
 HWY_EXPORT(RowArgmaxAffine);
 HWY_EXPORT(RowLogSumExpAffine);
+HWY_EXPORT(Cosines);
 HWY_EXPORT(ColumnLogSumExp);
 
 void row_max_affine(const MatrixView& dots, float scale, std::span<const float> offset,
@@ -190,6 +218,15 @@ void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale
   require_size("row_log_sum_exp_affine", "offset", offset.size(), dots.cols());
   HWY_DYNAMIC_DISPATCH(RowLogSumExpAffine)
   (r.data, r.stride, r.rows, r.cols, scale.data(), offset.data(), out.data());
+}
+
+void cosines(const MatrixView& dots, std::span<const float> offset, float scale, Matrix& out) {
+  ensure_simd_target();
+  const Rows r = rows_of("cosines", dots, static_cast<size_t>(dots.rows()));
+  require_size("cosines", "offset", offset.size(), dots.cols());
+  out.resize(dots.rows(), dots.cols());
+  HWY_DYNAMIC_DISPATCH(Cosines)
+  (r.data, r.stride, r.rows, r.cols, offset.data(), scale, out.data());
 }
 
 void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,

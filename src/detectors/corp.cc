@@ -1,0 +1,83 @@
+#include "ood/detectors/corp.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "ood/accumulators/row_moments.h"
+#include "ood/random.h"
+#include "ood/reduce.h"
+
+namespace ood {
+
+namespace {
+
+constexpr std::uint32_t kDirectionStream = 0x400, kPhaseStream = 0x401;
+
+}  // namespace
+
+/// Moments of phi.
+class Corp::MappedMoments {
+ public:
+  MappedMoments() = default;
+  explicit MappedMoments(const Corp* corp) : moments_(corp->directions_.rows()), corp_(corp) {}
+
+  Inputs inputs() const { return {.features = true}; }
+
+  void add(const Batch& batch) {
+    const MatrixView& z = *batch.features;
+    Matrix all(z.rows(), corp_->directions_.rows()), phi;
+    for (Index begin = 0; begin < z.rows(); begin += kernels::kTileRows) {
+      const Index count = std::min(kernels::kTileRows, z.rows() - begin);
+      corp_->map(z.middle_rows(begin, count), phi);
+      all.middleRows(begin, count) = phi;
+    }
+    Batch mapped;
+    mapped.features = all;
+    moments_.add(mapped);
+  }
+  void merge(const MappedMoments& other) { moments_.merge(other.moments_); }
+  void visit(FieldVisitor& v) { moments_.visit(v); }
+  const RowMoments& moments() const { return moments_; }
+
+ private:
+  RowMoments moments_;
+  const Corp* corp_ = nullptr;
+};
+
+void Corp::fit_state(BatchSource& source, const Exec& exec) {
+  draw_features(source.info().dim);
+  const MappedMoments reduced = reduce(source, MappedMoments(this), exec);
+  space_.fit(reduced.moments().covariance(), reduced.moments().mean(), options_.variance);
+}
+
+void Corp::prepare() {
+  space_.prepare();
+  draw_features(fitted_dim());
+}
+
+void Corp::draw_features(Index dim) {
+  const auto seed = static_cast<std::uint64_t>(options_.seed);
+  const double scale = std::sqrt(2 * options_.gamma);
+  Matrix directions(options_.dimension, dim);
+  VectorD normals(dim);
+  phases_.resize(static_cast<std::size_t>(options_.dimension));
+  for (Index m = 0; m < options_.dimension; ++m) {
+    const auto item = static_cast<std::uint64_t>(m);
+    fill_normal(seed, kDirectionStream, item, {normals.data(), static_cast<std::size_t>(dim)});
+    directions.row(m) = (scale * normals.transpose()).cast<float>();
+    phases_[static_cast<std::size_t>(m)] =
+        static_cast<float>(2 * std::numbers::pi * uniform(seed, kPhaseStream, item));
+  }
+  directions_ = kernels::PackedMatrix(directions);
+}
+
+void Corp::map(const MatrixView& z, Matrix& phi) const {
+  thread_local Matrix unit, dots;
+  kernels::normalize_rows(z, unit);
+  kernels::matmul_nt(unit, directions_, dots);
+  const double scale = std::sqrt(2.0 / static_cast<double>(options_.dimension));
+  kernels::cosines(dots, phases_, static_cast<float>(scale), phi);
+}
+
+}  // namespace ood

@@ -1,0 +1,138 @@
+#include "ood/detectors/nac.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "errors.h"
+#include "ood/random.h"
+#include "ood/reduce.h"
+
+namespace ood {
+
+namespace {
+
+constexpr std::uint32_t kRowStream = 0x420;
+
+/// Where `bins` bins meet, as arguments of the sigmoid: log(t / (1 - t)).
+std::vector<float> bin_edges(Index bins) {
+  const Index half = bins / 2;
+  const double step = (std::sqrt(1000.0) - 1) / static_cast<double>(half - 1);
+  std::vector<float> edges = {0.0f};
+  for (Index k = 1; k < half - 1; ++k) {
+    const double t = std::log(1 + static_cast<double>(k) * step) / std::log(1000.0);
+    const auto edge = static_cast<float>(std::log(t / (1 - t)));
+    edges.push_back(edge);
+    edges.push_back(-edge);
+  }
+  std::ranges::sort(edges);
+  return edges;
+}
+
+/// 1 for `wanted` of n rows, all sets of rows alike; for all with wanted = 0 or from n on.
+std::vector<char> choose_rows(Index n, Index wanted, std::uint64_t seed) {
+  if (wanted == 0 || wanted >= n) return std::vector<char>(static_cast<std::size_t>(n), 1);
+  std::vector<char> chosen(static_cast<std::size_t>(n), 0);
+  for (Index i = 0; i < n && wanted > 0; ++i) {
+    if (uniform(seed, kRowStream, static_cast<std::uint64_t>(i)) * static_cast<double>(n - i) >=
+        static_cast<double>(wanted))
+      continue;
+    chosen[static_cast<std::size_t>(i)] = 1;
+    --wanted;
+  }
+  return chosen;
+}
+
+}  // namespace
+
+/// Chosen rows by neuron and bin.
+class Nac::Counts {
+ public:
+  Counts() = default;
+  Counts(const Nac* nac, const std::vector<char>* chosen)
+      : sums(MatrixD::Zero(nac->weight_.cols(), std::ssize(nac->edges_) + 1)),
+        nac_(nac),
+        chosen_(chosen) {}
+  Inputs inputs() const { return {.features = true, .logits = true}; }
+
+  void add(const Batch& batch) {
+    Matrix x;
+    for (Index begin = 0; begin < batch.rows(); begin += kernels::kTileRows) {
+      const Batch tile = batch.slice(begin, std::min(kernels::kTileRows, batch.rows() - begin));
+      const auto chosen = chosen_->begin() + tile.first_row;
+      if (std::count(chosen, chosen + tile.rows(), 1) == 0) continue;
+      nac_->states(tile, x);
+      for (Index i = 0; i < x.rows(); ++i)
+        if (chosen[i] == 1)
+          for (Index j = 0; j < x.cols(); ++j) ++sums(j, nac_->bin_of(x(i, j)));
+    }
+  }
+  void merge(const Counts& other) { sums += other.sums; }
+  void visit(FieldVisitor& v) { v.state("sums", sums); }
+
+  MatrixD sums;  // [D, bins]
+
+ private:
+  const Nac* nac_ = nullptr;
+  const std::vector<char>* chosen_ = nullptr;
+};
+
+void Nac::fit_state(BatchSource& source, const Exec& exec) {
+  weight_ = source.head()->weight;
+  set_up();
+  const auto chosen =
+      choose_rows(source.info().rows, options_.rows, static_cast<std::uint64_t>(options_.seed));
+  rows_used_ = std::ranges::count(chosen, 1);
+  const Counts counts = reduce(source, Counts(this, &chosen), exec);
+  covered_ = counts.sums.cwiseMin(static_cast<double>(options_.saturation)).cast<float>();
+}
+
+void Nac::prepare() {
+  set_up();
+  if (weight_.rows() < 1 || covered_.rows() != weight_.cols() ||
+      covered_.cols() != std::ssize(edges_) + 1)
+    throw_invalid("covered has shape [{}, {}], expected [{}, {}] by weight and bins",
+                  covered_.rows(), covered_.cols(), weight_.cols(), edges_.size() + 1);
+}
+
+void Nac::set_up() {
+  edges_ = bin_edges(options_.bins);
+  packed_weight_ = kernels::PackedMatrix(Matrix(weight_.transpose()));
+}
+
+void Nac::states(const Batch& tile, Matrix& x) const {
+  const MatrixView& f = *tile.logits;
+  thread_local Matrix p;
+  thread_local std::vector<float> log_sums;
+  log_sums.resize(static_cast<std::size_t>(f.rows()));
+  kernels::row_log_sum_exp(f, 1.0f, log_sums);
+  const float uniform = 1.0f / static_cast<float>(f.cols());
+  p.resize(f.rows(), f.cols());
+  for (Index i = 0; i < f.rows(); ++i)
+    for (Index c = 0; c < f.cols(); ++c)
+      p(i, c) = std::exp(f(i, c) - log_sums[static_cast<std::size_t>(i)]) - uniform;
+  kernels::matmul_nt(p, packed_weight_, x);
+  x.array() *= static_cast<float>(options_.alpha) * tile.features->array();
+}
+
+Index Nac::bin_of(float x) const {
+  return std::upper_bound(edges_.begin(), edges_.end(), x) - edges_.begin();
+}
+
+void Nac::score_tile(const Batch& tile, std::span<float> out) const {
+  thread_local Matrix x;
+  states(tile, x);
+  for (Index i = 0; i < x.rows(); ++i) {
+    double sum = 0;
+    float poison = 0;
+    for (Index j = 0; j < x.cols(); ++j) {
+      sum += static_cast<double>(covered_(j, bin_of(x(i, j))));
+      poison += x(i, j) * 0.0f;
+    }
+    // whole numbers, so that states that are covered alike score alike, to the bit
+    const double most = static_cast<double>(options_.saturation) * static_cast<double>(x.cols());
+    out[static_cast<std::size_t>(i)] = static_cast<float>(sum / most) + poison;
+  }
+}
+
+}  // namespace ood

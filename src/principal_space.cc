@@ -1,0 +1,52 @@
+#include "ood/principal_space.h"
+
+#include <array>
+#include <stdexcept>
+
+#include "errors.h"
+#include "ood/spectrum.h"
+
+namespace ood {
+
+void PrincipalSpace::fit(const MatrixD& covariance, const VectorD& mean, double share) {
+  const Spectrum spectrum = leading_spectrum(covariance, [&](const Spectrum& all) {
+    rank = all.rank;
+    dim = all.count_for_share(share);
+    if (dim >= rank)
+      throw std::domain_error(fmt::format(
+          "variance has {}, expected a share that less than all {} directions hold in which the "
+          "features vary (D = {}): no residual is left",
+          share, rank, covariance.rows()));
+    return dim;
+  });
+  mean_ = mean.cast<float>();
+  basis_ = spectrum.directions.cast<float>();
+}
+
+void PrincipalSpace::prepare() {
+  if (basis_.rows() < 1 || basis_.cols() != mean_.size())
+    throw_invalid("shapes of mean [{}] and basis [{}, {}] disagree", mean_.size(), basis_.rows(),
+                  basis_.cols());
+  forth_ = kernels::PackedMatrix(basis_);
+  back_ = kernels::PackedMatrix(Matrix(basis_.transpose()));
+}
+
+void PrincipalSpace::residual_norms(const MatrixView& x, std::span<float> out) const {
+  constexpr std::array<double, 1> kTwo = {2.0};
+  thread_local Matrix moved, y, within, lengths;
+  moved = x.rowwise() - mean_.transpose();
+  kernels::matmul_nt(moved, forth_, y);
+  kernels::matmul_nt(y, back_, within);
+  moved -= within;
+  kernels::row_norms(moved, kTwo, lengths);
+  for (Index i = 0; i < x.rows(); ++i) out[static_cast<std::size_t>(i)] = lengths(i, 0);
+}
+
+void PrincipalSpace::visit(FieldVisitor& v) {
+  v.state("dim", dim);
+  v.state("rank", rank);
+  v.state("mean", mean_);
+  v.state("basis", basis_);
+}
+
+}  // namespace ood
