@@ -38,8 +38,8 @@ namespace ood {
 ///
 ///        (sum_c p_c = 1 taken out) adds positive terms only and keeps its relative accuracy where
 ///        p -> 1. The pseudo-inverse is over the numerical range of X^T X (ood/nearest_mean.h);
-///        what of z' is outside it does not count, though the regret of the paper is log C there.
-///        A row of zeros stays zero: g = 0 and its score is 0, the largest.
+///        what of z' is outside it does not count, as in both codes. A row of zeros stays zero:
+///        g = 0 and its score is 0, the largest.
 class Pnml final : public Detector {
  public:
   static constexpr std::string_view kName = "pnml";
