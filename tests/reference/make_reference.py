@@ -3,14 +3,14 @@
 
 Writes into the folder of this script
 
-    small.h5, deficient.h5   synthetic feature files (float32, as the library reads them)
-    scores.json              detector scores of those files
-    metrics.json             AUROC, FPR at 95 % TPR and AUPR of score lists
+    small.h5, deficient.h5, copies.h5   synthetic feature files (float32, as the library reads them)
+    scores.json                         detector scores of those files
+    metrics.json                        AUROC, FPR at 95 % TPR and AUPR of score lists
 
 Every formula is written out in float64 from its definition, one row or one pair at a time, from
 the float32 arrays read back from the files. It shares no code and no shortcut with the library.
 
-    make_reference.py            write the four files
+    make_reference.py            write the five files
     make_reference.py --check    recompute; exit 1 and say which value differs (arrays: at all,
                                  other numbers: by more than 1e-10 relative)
 
@@ -30,9 +30,11 @@ from pathlib import Path
 from typing import Any
 
 from feature_files import (
+    COPIES,
     DEFICIENT,
     SMALL,
     check_features,
+    make_copies,
     make_deficient,
     make_small,
     write_features,
@@ -87,7 +89,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="recompute and compare; write nothing")
     check: bool = parser.parse_args().check
 
-    feature_files = {SMALL: make_small(), DEFICIENT: make_deficient()}
+    feature_files = {SMALL: make_small(), DEFICIENT: make_deficient(), COPIES: make_copies()}
     errors: list[str] = []
     for name, datasets in feature_files.items():
         if check:

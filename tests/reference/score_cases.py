@@ -7,7 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conjnorm import conjnorm
-from feature_files import DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
+from copy_scores import (
+    copy_variance,
+    cosine_variance,
+    crossmax,
+    expected_entropy,
+    mean_logit_energy,
+    mean_msp,
+    min_cosine,
+    mutual_information,
+    predictive_entropy,
+    variation_ratio,
+    wepe,
+)
+from feature_files import COPIES, DEFICIENT, DEFICIENT_RANK, SMALL, SPLITS, FeatureFile
 from feature_scores import (
     gaussian_density,
     knn,
@@ -16,6 +29,7 @@ from feature_scores import (
     relative_mahalanobis,
     ssd,
 )
+from fitted_logit_scores import kl_matching, openmax, temperature_scaling
 from head_scores import residual, vim
 from logit_scores import doctor, energy, entropy, gen, kl_uniform, max_logit, msp
 from tolerances import Json, Result, tolerances
@@ -27,6 +41,12 @@ DETECTORS: dict[str, Callable[..., Result]] = {
     "gaussian_density": gaussian_density, "max_cosine": max_cosine, "knn": knn,
     "conjnorm": conjnorm,
     "residual": residual, "vim": vim,
+    "temperature_scaling": temperature_scaling, "kl_matching": kl_matching, "openmax": openmax,
+    "mean_msp": mean_msp, "mean_logit_energy": mean_logit_energy,
+    "predictive_entropy": predictive_entropy, "expected_entropy": expected_entropy,
+    "mutual_information": mutual_information, "copy_variance": copy_variance,
+    "variation_ratio": variation_ratio, "wepe": wepe, "min_cosine": min_cosine,
+    "cosine_variance": cosine_variance, "crossmax": crossmax,
 }
 
 # p, t and partition of the authors' scripts.
@@ -104,7 +124,35 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
      {**GAUSSIAN, "temperature": 0.1, "class_prior": "given", "priors": PRIORS}),
     *((file, detector, options) for detector in ("residual", "vim")
       for file, options in ((SMALL, {}), (SMALL, {"dim": 5}), (DEFICIENT, {}))),
+    # fitted on id_val of copies.h5, on train of small.h5, which has none
+    (COPIES, "temperature_scaling", {}),
+    (SMALL, "temperature_scaling", {}),
+    (COPIES, "kl_matching", {}),
+    (SMALL, "kl_matching", {}),
+    (SMALL, "kl_matching", {"match": "predicted"}),
+    (SMALL, "kl_matching", {"templates": "label"}),
+    (SMALL, "kl_matching", {"preset": "pytorch_ood"}),
+    (COPIES, "openmax", {}),
+    (SMALL, "openmax", {"tail": 10, "alpha": 4}),
+    (COPIES, "openmax", {"preset": "openood"}),
+    (COPIES, "openmax", {"preset": "pytorch_ood"}),
+    (COPIES, "mean_msp", {}),
+    (COPIES, "mean_msp", {"mean": "logits"}),
+    *((COPIES, detector, {}) for detector in (
+        "mean_logit_energy", "predictive_entropy", "expected_entropy", "mutual_information",
+        "copy_variance", "variation_ratio", "wepe", "min_cosine", "cosine_variance", "crossmax")),
+    (COPIES, "crossmax", {"k": 3, "score": "max_logit"}),
+    (COPIES, "crossmax", {"members": "layers"}),
+    (COPIES, "crossmax", {"members": "layers", "k": 2, "score": "msp"}),
 ]
+
+
+# What the presets of a case stand for.
+PRESETS: dict[tuple[str, str], Json] = {
+    ("kl_matching", "pytorch_ood"): {"templates": "label", "match": "predicted"},
+    ("openmax", "openood"): {"alpha": 3},
+    ("openmax", "pytorch_ood"): {"tail": 25, "rows": "labelled"},
+}
 
 
 def case_name(file: str, detector: str, options: Json) -> str:
@@ -116,10 +164,11 @@ def case_name(file: str, detector: str, options: Json) -> str:
 
 def make_scores(folder: Path) -> Json:
     """Scores of the feature files in `folder`."""
-    files = {name: FeatureFile.read(folder / name) for name in (SMALL, DEFICIENT)}
+    files = {name: FeatureFile.read(folder / name) for name in (SMALL, DEFICIENT, COPIES)}
     cases: list[Json] = []
     for file, detector, options in SCORE_CASES:
-        result = DETECTORS[detector](files[file], **options)
+        meant = (PRESETS[detector, options["preset"]] if "preset" in options else options)
+        result = DETECTORS[detector](files[file], **meant)
         case: Json = {
             "name": case_name(file, detector, options), "file": file, "detector": detector,
             "options": options, **tolerances(result),
