@@ -21,7 +21,7 @@ endmacro()
 set(layers
   "matrix"
   "batch|exec|fields|random|serialize"
-  "kernels|kernels/.*|nearest_mean|residual_space|stream|reduce"
+  "kernels|kernels/.*|linear_head|nearest_mean|residual_space|stream|reduce"
   "accumulators/.*"
   "importance"
   "detector"

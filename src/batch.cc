@@ -145,6 +145,14 @@ Batch Batch::slice(Index begin, Index count) const {
   return part;
 }
 
+BatchSource& FitData::in_distribution(Split split) const {
+  BatchSource* const wanted = split == Split::train ? train : id_val;
+  BatchSource* const other = split == Split::train ? id_val : train;
+  if (wanted == nullptr && other == nullptr)
+    throw_invalid("no rows to fit on, expected train or id_val");
+  return wanted != nullptr ? *wanted : *other;
+}
+
 MemorySource::MemorySource(const Batch& arrays, const Head* head, Index batch_rows,
                            std::string name)
     : arrays_(arrays),

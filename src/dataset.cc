@@ -232,4 +232,19 @@ std::string hdf5_version() {
   return fmt::format("{}.{}.{}", major, minor, release);
 }
 
+FitSources::FitSources(const Dataset& dataset) {
+  constexpr std::string_view kOodVal = "ood_val/";
+  if (dataset.find("train") != nullptr) train = dataset.source("train");
+  if (dataset.find("id_val") != nullptr) id_val = dataset.source("id_val");
+  for (const SplitInfo& split : dataset.info().splits)
+    if (split.name.starts_with(kOodVal))
+      ood_val.emplace_back(split.name.substr(kOodVal.size()), dataset.source(split.name));
+}
+
+FitData FitSources::data() const {
+  FitData data{.train = train.get(), .id_val = id_val.get()};
+  for (const auto& [name, source] : ood_val) data.ood_val.emplace_back(name, source.get());
+  return data;
+}
+
 }  // namespace ood

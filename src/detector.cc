@@ -21,30 +21,39 @@ class ListOptions : public FieldVisitor {
   std::vector<OptionInfo> options;
 
   void option(std::string_view name, bool& value, std::string_view help) override {
-    add(name, value, "true or false", help);
+    add(name, value, "true or false", help, {false, true});
   }
   void option(std::string_view name, Index& value, const Range& range,
               std::string_view help) override {
     add(name, value, "a whole number, " + range.text(), help);
+    for (const double swept : range.sweep)
+      options.back().sweep.emplace_back(static_cast<Index>(swept));
   }
   void option(std::string_view name, double& value, const Range& range,
               std::string_view help) override {
-    add(name, value, "a number, " + range.text(), help);
+    add(name, value, "a number, " + range.text(), help,
+        std::vector<OptionValue>(range.sweep.begin(), range.sweep.end()));
   }
   void option(std::string_view name, std::vector<double>& value, const Range& range,
               std::string_view help) override {
     add(name, value, "numbers joined by commas, each " + range.text(), help);
   }
+  void option(std::string_view name, std::string& value, std::string_view help) override {
+    add(name, value, "text", help);
+  }
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view> names,
                      std::string_view help) override {
+    std::vector<OptionValue> sweep;
+    for (const std::string_view choice : names) sweep.emplace_back(std::string(choice));
     add(name, std::string(names[static_cast<std::size_t>(chosen)]),
-        fmt::format("one of {}", fmt::join(names, ", ")), help);
+        fmt::format("one of {}", fmt::join(names, ", ")), help, std::move(sweep));
   }
 
  private:
-  void add(std::string_view name, OptionValue value, std::string expected, std::string_view help) {
-    options.push_back(
-        {std::string(name), std::move(value), std::move(expected), std::string(help)});
+  void add(std::string_view name, OptionValue value, std::string expected, std::string_view help,
+           std::vector<OptionValue> sweep = {}) {
+    options.push_back({std::string(name), std::move(value), std::move(expected), std::string(help),
+                       std::move(sweep)});
   }
 };
 
@@ -121,6 +130,10 @@ std::optional<std::vector<double>> as_doubles(const OptionValue& value) {
   return std::nullopt;
 }
 
+std::optional<std::string> as_string(const OptionValue& value) {
+  return to_text(value);  // a number is text too: layers=1
+}
+
 std::optional<bool> as_bool(const OptionValue& value) {
   if (const auto* b = std::get_if<bool>(&value)) return *b;
   if (const auto* s = std::get_if<std::string>(&value)) {
@@ -148,6 +161,9 @@ class SetOptions : public FieldVisitor {
   void option(std::string_view name, std::vector<double>& value, const Range& range,
               std::string_view) override {
     set(name, value, as_doubles, "numbers joined by commas, each " + range.text());
+  }
+  void option(std::string_view name, std::string& value, std::string_view) override {
+    set(name, value, as_string, "text");
   }
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view> names,
                      std::string_view) override {
@@ -234,15 +250,22 @@ void check_width(const char* what, Index got, Index expected) {
 
 }  // namespace
 
-void Detector::fit(BatchSource& source, const Exec& exec) {
+void Detector::fit(BatchSource& source, const Exec& exec) { fit(FitData{.train = &source}, exec); }
+
+void Detector::fit(const FitData& data, const Exec& exec) {
   fitted_ = false;
   with_context(fmt::format("{}.fit", name()), [&] {
-    check_source(source.info());
-    fit_state(source, exec);
-    set_widths(source.info());
+    fit_data(data, exec);
     prepare();
   });
   fitted_ = true;
+}
+
+void Detector::fit_data(const FitData& data, const Exec& exec) {
+  BatchSource& source = data.in_distribution(needs().split);
+  check_source(source.info());
+  fit_state(source, exec);
+  set_widths(source.info());
 }
 
 void Detector::check_source(const SourceInfo& info) const {
@@ -258,8 +281,8 @@ void Detector::check_source(const SourceInfo& info) const {
 
 void Detector::set_widths(const SourceInfo& info) {
   const Inputs wanted = needs().score;
-  fitted_dim_ = wanted.features ? info.dim : 0;
-  fitted_classes_ = wanted.logits ? info.classes : 0;
+  fitted_dim_ = wanted.features || wanted.copy_features ? info.dim : 0;
+  fitted_classes_ = wanted.logits || wanted.copy_logits ? info.classes : 0;
 }
 
 void Detector::set_fitted(const SourceInfo& info) {
@@ -283,6 +306,16 @@ void Detector::check_batch(const Batch& batch) const {
   if (batch.rows() == 0) return;
   if (wanted.features) check_width("features", batch.features->cols(), fitted_dim_);
   if (wanted.logits) check_width("logits", batch.logits->cols(), fitted_classes_);
+  const auto copy_width = [](const Tensor3View& copies) {
+    return static_cast<Index>(copies.shape()[2]);
+  };
+  if (wanted.copy_features) {
+    check_width("copies/features", copy_width(*batch.copy_features), fitted_dim_);
+    if (wanted.features)
+      check_width("copies/features", copy_width(*batch.copy_features), batch.features->cols());
+  }
+  if (wanted.copy_logits)
+    check_width("copies/logits", copy_width(*batch.copy_logits), fitted_classes_);
 }
 
 void Detector::score(const Batch& batch, std::span<float> out, const Exec& exec) const {

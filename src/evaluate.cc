@@ -13,7 +13,8 @@ namespace ood {
 
 namespace {
 
-constexpr std::string_view kTrain = "train", kIdTest = "id_test", kOod = "ood/";
+constexpr std::string_view kTrain = "train", kIdVal = "id_val", kIdTest = "id_test",
+                           kOodVal = "ood_val/", kOod = "ood/";
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -44,7 +45,7 @@ struct Entry {
   ReportTiming timing;
   std::vector<double> id_scores;
   std::vector<ReportRow> rows;
-  std::string failure;  // why its scores cannot be ranked; "" where they can
+  std::string failure;  // why it has no scores, or none that can be ranked; "" where it has
 };
 
 /// The scores of every entry on one split, in one pass over the file, and the accuracy of the
@@ -68,8 +69,14 @@ class SplitScorer {
     stream(*source, wanted, exec_, [&](const Batch& batch) {
       std::vector<float> block(static_cast<std::size_t>(batch.rows()));
       for (std::size_t e = 0; e < entries.size(); ++e) {
+        if (!entries[e].failure.empty()) continue;
         const auto start = std::chrono::steady_clock::now();
-        entries[e].detector->score(batch, block, exec_);
+        try {
+          entries[e].detector->score(batch, block, exec_);
+        } catch (const std::domain_error& error) {  // rows that the method is not defined for
+          entries[e].failure = fmt::format("on {}: {}", split.name, error.what());
+          continue;
+        }
         entries[e].timing.score_seconds += seconds_since(start);
         entries[e].timing.scored_rows += batch.rows();
         scores[e].insert(scores[e].end(), block.begin(), block.end());
@@ -94,21 +101,65 @@ OptionMap option_map(const Detector& detector) {
 
 }  // namespace
 
-std::string missing_inputs(const DatasetInfo& info, const Detector& detector) {
+std::string fit_split(const DatasetInfo& info, const Detector& detector) {
   const Needs needs = detector.needs();
-  if (needs.fit.any()) {
-    const SplitInfo* train = find_split(info, kTrain);
-    if (train == nullptr) return "no /train";
-    if (auto missing = missing_in(*train, needs.fit); !missing.empty()) return missing;
+  if (!needs.fit.without({.head = true}).any()) return {};
+  const std::string_view wanted = needs.split == Split::train ? kTrain : kIdVal;
+  const std::string_view other = needs.split == Split::train ? kIdVal : kTrain;
+  return std::string(find_split(info, wanted) != nullptr || find_split(info, other) == nullptr ||
+                             needs.split == Split::train
+                         ? wanted
+                         : other);
+}
+
+std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector) {
+  const Needs needs = detector.needs();
+  if (const std::string name = fit_split(info, detector); !name.empty()) {
+    const SplitInfo* split = find_split(info, name);
+    if (split == nullptr) return fmt::format("no /{}", name);
+    if (auto missing = missing_in(*split, needs.fit); !missing.empty()) return missing;
+  } else if (needs.fit.head && !info.splits.empty() && !info.splits.front().source.has.head) {
+    return "no head";
   }
+  if (!needs.outliers.any()) return {};
+  bool found = false;
+  for (const SplitInfo& split : info.splits) {
+    if (!split.name.starts_with(kOodVal)) continue;
+    found = true;
+    if (auto missing = missing_in(split, needs.outliers); !missing.empty()) return missing;
+  }
+  return found ? "" : "no /ood_val set";
+}
+
+std::string missing_inputs(const DatasetInfo& info, const Detector& detector) {
+  if (auto missing = missing_fit_inputs(info, detector); !missing.empty()) return missing;
+  const Inputs needed = detector.needs().score;
   const SplitInfo* id_test = find_split(info, kIdTest);
   if (id_test == nullptr) return "no /id_test";
-  if (auto missing = missing_in(*id_test, needs.score); !missing.empty()) return missing;
+  if (auto missing = missing_in(*id_test, needed); !missing.empty()) return missing;
   const auto splits = ood_splits(info);
   if (splits.empty()) return "no /ood set";
   for (const SplitInfo* split : splits)
-    if (auto missing = missing_in(*split, needs.score); !missing.empty()) return missing;
+    if (auto missing = missing_in(*split, needed); !missing.empty()) return missing;
   return {};
+}
+
+ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec) {
+  const Needs needs = detector.needs();
+  ReportTiming timing{.detector = std::string(detector.name()),
+                      .options = option_map(detector),
+                      .fitted_on = fit_split(dataset.info(), detector)};
+  timing.fell_back = !timing.fitted_on.empty() &&
+                     timing.fitted_on != (needs.split == Split::train ? kTrain : kIdVal);
+  const auto start = std::chrono::steady_clock::now();
+  if (needs.fit.any() || needs.outliers.any()) {
+    FitSources sources(dataset);
+    if (timing.fitted_on.empty() && !sources.train && !sources.id_val)  // the head is everywhere
+      sources.train = dataset.source(dataset.info().splits.front().name);
+    detector.fit(sources.data(), exec);
+  }
+  timing.fit_seconds = seconds_since(start);
+  return timing;
 }
 
 Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector>> detectors,
@@ -151,21 +202,18 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
       report.left_out.push_back({name, missing});
       continue;
     }
-    const auto start = std::chrono::steady_clock::now();
     try {
-      if (detector->needs().fit.any()) detector->fit(*dataset.source(kTrain), options.exec);
+      entries.push_back({.detector = detector.get(),
+                         .timing = fit(*detector, dataset, options.exec),
+                         .id_scores = {},
+                         .rows = {},
+                         .failure = {}});
     } catch (const std::domain_error& error) {
       report.left_out.push_back({name, error.what()});
       continue;
     }
     if (Diagnostics found = detector->diagnostics(); found.any())
       report.fits.push_back({name, option_map(*detector), std::move(found)});
-    entries.push_back(
-        {detector.get(),
-         {.detector = name, .options = option_map(*detector), .fit_seconds = seconds_since(start)},
-         {},
-         {},
-         {}});
   }
 
   if (entries.empty()) return report;

@@ -1,6 +1,6 @@
 #include "ood/report.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -216,11 +216,27 @@ std::string fit_section(const ReportFit& fit, Render render) {
   return fmt::format("{}\n{}", text, render(std::move(cells)));
 }
 
+/// Which detectors were fitted on another split than their papers do.
+std::string fallback_note(const Report& report) {
+  std::string text;
+  for (const char* split : {"train", "id_val"}) {
+    std::vector<std::string> names;
+    for (const ReportTiming& timing : report.timings)
+      if (timing.fell_back && timing.fitted_on == split) names.push_back(label(report, timing));
+    if (!names.empty())
+      text += fmt::format("\nFitted on /{}, as there is no /{}: {}\n", split,
+                          split == std::string_view("train") ? "id_val" : "train",
+                          fmt::join(names, ", "));
+  }
+  return text;
+}
+
 std::string sections(const Report& report, Render render, bool verbose) {
   std::string text = fmt::format("{}\n", heading(report));
-  if (!report.timings.empty())
+  if (!report.rows.empty())
     text += fmt::format("\n{}\n{}", render(metric_cells(report, "AUROC %", &Metrics::auroc, true)),
                         render(metric_cells(report, "FPR95 %", &Metrics::fpr95, false)));
+  text += fallback_note(report);
   for (const SearchResult& search : report.searches)
     text += fmt::format("\n{}", search_section(report, search, render));
   if (verbose)
@@ -357,6 +373,8 @@ std::string to_json(const Report& report) {
   for (const ReportTiming& timing : report.timings)
     root["timings"].push_back({{"detector", timing.detector},
                                {"options", to_json(timing.options)},
+                               {"fitted_on", timing.fitted_on},
+                               {"fell_back", timing.fell_back},
                                {"fit_seconds", timing.fit_seconds},
                                {"score_seconds", timing.score_seconds},
                                {"scored_rows", timing.scored_rows}});

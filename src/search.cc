@@ -116,6 +116,11 @@ class Trials {
   Trials(const Detector& detector, const SearchSpec& spec, const SearchData& data, const Exec& exec)
       : detector_(detector), spec_(spec), exec_(exec) {
     const Inputs needed = detector.needs().score;
+    if (detector.needs().outliers.any())
+      throw_invalid(
+          "search: {} is fitted on validation outliers, expected a detector that training rows "
+          "alone are enough for",
+          detector.name());
     const bool pseudo = spec.criterion == Criterion::pseudo_ood;
     if (pseudo) require_mixable(data.train.info());
     const bool outliers_needed =

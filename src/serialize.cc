@@ -63,12 +63,18 @@ void ByteWriter::option(std::string_view name, std::vector<double>& value, const
                         std::string_view) {
   array(name, value.data(), std::ssize(value), 1);
 }
+void ByteWriter::option(std::string_view name, std::string& value, std::string_view) {
+  state(name, value);
+}
 void ByteWriter::option_choice(std::string_view name, Index& chosen,
                                std::span<const std::string_view>, std::string_view) {
   array(name, &chosen, 1, 1);
 }
 void ByteWriter::state(std::string_view name, Index& value) { array(name, &value, 1, 1); }
 void ByteWriter::state(std::string_view name, double& value) { array(name, &value, 1, 1); }
+void ByteWriter::state(std::string_view name, std::string& value) {
+  array(name, reinterpret_cast<const std::uint8_t*>(value.data()), std::ssize(value), 1);
+}
 void ByteWriter::state(std::string_view name, Matrix& value) {
   array(name, value.data(), value.rows(), value.cols());
 }
@@ -165,6 +171,9 @@ void ByteReader::option(std::string_view name, std::vector<double>& value, const
                         std::string_view) {
   array<double>(name, column(name, value));
 }
+void ByteReader::option(std::string_view name, std::string& value, std::string_view) {
+  state(name, value);
+}
 void ByteReader::option_choice(std::string_view name, Index& chosen,
                                std::span<const std::string_view> names, std::string_view) {
   array<Index>(name, single(name, chosen));
@@ -176,6 +185,13 @@ void ByteReader::state(std::string_view name, Index& value) {
 }
 void ByteReader::state(std::string_view name, double& value) {
   array<double>(name, single(name, value));
+}
+void ByteReader::state(std::string_view name, std::string& value) {
+  array<std::uint8_t>(name, [&](Index rows, Index cols) {
+    require_shape(name, rows, cols, 1, false);
+    value.resize(static_cast<std::size_t>(rows));
+    return reinterpret_cast<std::uint8_t*>(value.data());
+  });
 }
 void ByteReader::state(std::string_view name, Matrix& value) {
   array<float>(name, [&](Index rows, Index cols) {

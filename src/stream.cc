@@ -7,6 +7,7 @@
 
 #include "errors.h"
 #include "ood/kernels.h"
+#include "ood/linear_head.h"
 
 namespace ood {
 
@@ -55,24 +56,23 @@ void check_values(const SourceInfo& info, const Batch& batch) {
 /// features * weight^T + bias for any block of rows.
 class HeadProduct {
  public:
-  explicit HeadProduct(const Head& head) : weight_(MatrixView(head.weight)), bias_(head.bias) {}
+  explicit HeadProduct(const Head& head) : head_(head) { head_.prepare(); }
 
   const Matrix& logits(const MatrixView& features, const Exec& exec) {
-    logits_.resize(features.rows(), weight_.rows());
+    logits_.resize(features.rows(), head_.classes());
     const Index tiles = (features.rows() + kernels::kTileRows - 1) / kernels::kTileRows;
     parallel_for(tiles, exec, [&](Index tile) {
       const Index begin = tile * kernels::kTileRows;
       const Index count = std::min(kernels::kTileRows, features.rows() - begin);
       thread_local Matrix product;
-      kernels::matmul_nt(features.middle_rows(begin, count), weight_, product);
-      logits_.middleRows(begin, count) = product.rowwise() + bias_.transpose();
+      head_.logits(features.middle_rows(begin, count), product);
+      logits_.middleRows(begin, count) = product;
     });
     return logits_;
   }
 
  private:
-  kernels::PackedMatrix weight_;
-  Vector bias_;
+  LinearHead head_;
   Matrix logits_;
 };
 

@@ -1,5 +1,6 @@
 // What every detector of the type list must keep, checked without naming any.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -22,12 +23,17 @@ namespace {
 constexpr Index kDim = 21, kClasses = 5;
 
 /// More rows than two blocks of a reduction, and not a whole number of them.
-const test::Synthetic& train() {
-  static const auto data = test::make_synthetic(9'001, kDim, kClasses, 7);
+const test::Everything& train() {
+  static const auto data = test::make_everything(9'001, kDim, kClasses, 7);
   return data;
 }
-const test::Synthetic& queries() {
-  static const auto data = test::make_synthetic(301, kDim, kClasses, 8);
+const test::Everything& queries() {
+  static const auto data = test::make_everything(301, kDim, kClasses, 8);
+  return data;
+}
+/// Noise around no cluster, wider than that of the clusters, whose copies agree less.
+const test::Everything& outliers() {
+  static const auto data = test::make_everything(200, kDim, kClasses, 11, 0.01, 1.3f, 1.0);
   return data;
 }
 
@@ -35,12 +41,23 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
+void fit(Detector& detector, const Batch& rows = train().batch(), Index batch_rows = 16'384,
+         const Exec& exec = {}) {
+  MemorySource source(rows, &train().head, batch_rows);
+  MemorySource other(outliers().batch(), &train().head, batch_rows);
+  detector.fit({.train = &source, .ood_val = {{"noise", &other}}}, exec);
+}
+
 std::unique_ptr<Detector> fitted(const std::string& name, const Batch& rows = train().batch(),
                                  Index batch_rows = 16'384, const Exec& exec = {}) {
   auto detector = make_detector(name);
-  MemorySource source(rows, &train().head, batch_rows);
-  detector->fit(source, exec);
+  fit(*detector, rows, batch_rows, exec);
   return detector;
+}
+
+/// True if a fit reads rows: the head alone has none.
+bool reads_rows(const Detector& detector) {
+  return detector.needs().fit.without({.head = true}).any();
 }
 
 /// What a call throws says, or "".
@@ -58,8 +75,14 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-/// The field that score() reads first.
-bool reads_features(const Detector& detector) { return detector.needs().score.features; }
+/// The field that is checked first of those that are read, as errors call it, and its width.
+std::pair<std::string, Index> first_field(const Inputs& read) {
+  if (read.features) return {"features", kDim};
+  if (read.logits) return {"logits", kClasses};
+  if (read.layers) return {"layers/a", kDim};
+  if (read.copy_features) return {"copies/features", kDim};
+  return {"copies/logits", kClasses};
+}
 
 }  // namespace
 
@@ -93,10 +116,13 @@ TEST_CASE("contract: a wrong width is an error that says both widths") {
     Batch batch;
     batch.features = narrow;
     batch.logits = narrow;
-    const Index expected = reads_features(*detector) ? kDim : kClasses;
-    const std::string message = message_of([&] { detector->score(batch); });
-    CHECK(message == name + ".score: " + (reads_features(*detector) ? "features" : "logits") +
-                         " has 4 columns, expected " + std::to_string(expected));
+    batch.layers = {{"a", narrow}, {"b", narrow}};
+    const Tensor3 copies = Tensor3::from_shape({2, 3, 4});
+    batch.copy_features.emplace(test::Everything::view_of(copies));
+    batch.copy_logits.emplace(test::Everything::view_of(copies));
+    const auto [field, width] = first_field(detector->needs().score);
+    CHECK(message_of([&] { detector->score(batch); }) ==
+          fmt::format("{}.score: {} has 4 columns, expected {}", name, field, width));
   }
 }
 
@@ -112,7 +138,7 @@ TEST_CASE("contract: missing inputs are named") {
       expected += (expected.ends_with("has") ? " no " : ", no ") + field;
     CHECK(message == expected);
 
-    if (!detector->needs().fit.any()) continue;
+    if (!detector->needs().fit.without({.labels = true}).any()) continue;
     MemorySource source(labels_only);
     CHECK(contains(message_of([&] { detector->fit(source); }), name + ".fit: memory has no "));
   }
@@ -162,7 +188,7 @@ TEST_CASE("contract: rows may be strided") {
     Matrix wide_logits = Matrix::Constant(301, kClasses + 3, std::nanf(""));
     wide_features.leftCols(kDim) = queries().features;
     wide_logits.leftCols(kClasses) = queries().logits;
-    Batch strided;
+    Batch strided = queries().batch();
     strided.features = MatrixView(wide_features.data(), 301, kDim, kDim + 3);
     strided.logits = MatrixView(wide_logits.data(), 301, kClasses, kClasses + 3);
     CHECK(same_bits(detector->score(strided), detector->score(queries().batch())));
@@ -173,21 +199,14 @@ TEST_CASE("contract: a permutation of rows permutes scores") {
   std::vector<Index> order(301);
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), std::mt19937(3));
-  Matrix features(301, kDim), logits(301, kClasses);
-  for (Index i = 0; i < 301; ++i) {
-    features.row(i) = queries().features.row(order[static_cast<std::size_t>(i)]);
-    logits.row(i) = queries().logits.row(order[static_cast<std::size_t>(i)]);
-  }
-  Batch permuted;
-  permuted.features = features;
-  permuted.logits = logits;
+  const auto permuted = queries().permuted(order);
   for (const auto& name : detector_names()) {
     CAPTURE(name);
     const auto detector = fitted(name);
     const auto scores = detector->score(queries().batch());
     std::vector<float> expected;
     for (const Index i : order) expected.push_back(scores[static_cast<std::size_t>(i)]);
-    CHECK(same_bits(detector->score(permuted), expected));
+    CHECK(same_bits(detector->score(permuted.batch()), expected));
   }
 }
 
@@ -208,10 +227,9 @@ TEST_CASE("contract: fit twice is fit once, and forgets what was fitted before")
   for (const auto& name : detector_names()) {
     CAPTURE(name);
     const auto once = fitted(name);
-    const auto other = test::make_synthetic(400, kDim, kClasses, 99);
+    const auto other = test::make_everything(400, kDim, kClasses, 99);
     const auto twice = fitted(name, other.batch());
-    MemorySource source(train().batch(), &train().head);
-    twice->fit(source);
+    fit(*twice);
     CHECK((to_bytes(*twice) == to_bytes(*once)));
   }
 }
@@ -234,15 +252,18 @@ TEST_CASE("contract: NaN and infinity in fit are an error that says where") {
   for (const auto& name : detector_names()) {
     CAPTURE(name);
     const auto detector = make_detector(name);
-    if (!detector->needs().fit.any()) continue;
-    auto data = test::make_synthetic(5'000, kDim, kClasses, 7);
+    if (!reads_rows(*detector)) continue;
+    auto data = test::make_everything(5'000, kDim, kClasses, 7);
+    const auto [field, width] = first_field(detector->needs().fit);
     for (const auto& [bad, spelled] :
          {std::pair{std::nanf(""), "NaN"}, {std::numeric_limits<float>::infinity(), "infinity"}}) {
-      data.features(4'321, 6) = bad;
-      MemorySource source(data.batch(), &data.head, 1'000);
-      CHECK(message_of([&] { detector->fit(source); }) ==
-            name + ".fit: memory/features has " + spelled +
-                " at row 4321, column 6, expected finite numbers");
+      data.spoil(4'321, bad);
+      CHECK(message_of([&] {
+              fit(*detector, data.batch(), 1'000);
+            }).starts_with(fmt::format("{}.fit: memory/{}", name, field)));
+      CHECK(contains(message_of([&] { fit(*detector, data.batch(), 1'000); }),
+                     fmt::format(" has {} at row 4321, column {}, expected finite numbers", spelled,
+                                 4'321 % width)));
       CHECK_FALSE(detector->fitted());
     }
   }
@@ -256,10 +277,7 @@ TEST_CASE("contract: a row with NaN or infinity scores NaN, and no other row doe
     for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity(),
                             -std::numeric_limits<float>::infinity()}) {
       auto data = queries();
-      for (const Index row : {0, 130, 300}) {
-        data.features(row, row % kDim) = bad;
-        data.logits(row, row % kClasses) = bad;
-      }
+      for (const Index row : {0, 130, 300}) data.spoil(row, bad);
       const auto scores = detector->score(data.batch());
       for (std::size_t i = 0; i < scores.size(); ++i) {
         CAPTURE(i);
@@ -276,35 +294,30 @@ TEST_CASE("contract: extreme but finite rows do not give NaN by way of overflowi
   for (const auto& name : detector_names()) {
     CAPTURE(name);
     const auto detector = fitted(name);
-    Matrix features = queries().features.topRows(3), logits = queries().logits.topRows(3);
-    features.row(0).setZero();
-    logits.row(0).setZero();
-    features.row(1) *= 1e6f;
-    logits.row(1) *= 1e6f;
-    features.row(2) *= 1e-6f;
-    logits.row(2) *= 1e-6f;
-    Batch batch;
-    batch.features = features;
-    batch.logits = logits;
-    for (const float score : detector->score(batch)) CHECK_FALSE(std::isnan(score));
+    auto data = queries();
+    constexpr float kScales[] = {0, 1e6f, 1e-6f};
+    for (Index row = 0; row < 3; ++row) {
+      data.features.row(row) *= kScales[row];
+      data.logits.row(row) *= kScales[row];
+      for (auto& layer : data.layers) layer.second.row(row) *= kScales[row];
+      xt::view(data.copy_features, xt::all(), row) *= kScales[row];
+      xt::view(data.copy_logits, xt::all(), row) *= kScales[row];
+    }
+    for (const float score : detector->score(data.batch().slice(0, 3)))
+      CHECK_FALSE(std::isnan(score));
   }
 }
 
 TEST_CASE("contract: higher means more in-distribution") {
-  // Noise around no cluster, and wider than that of the clusters: no other difference is left in
-  // the directions that the clusters do not span
-  auto far = test::make_synthetic(200, kDim, kClasses, 11, 0.01);
-  far.features *= 2;
-  far.logits += far.logits.rowwise() - far.head.bias.transpose();
   for (const auto& name : detector_names()) {
     CAPTURE(name);
     const auto detector = fitted(name);
-    const auto id = detector->score(queries().batch()), ood = detector->score(far.batch());
-    Index right = 0;
+    const auto id = detector->score(queries().batch()), ood = detector->score(outliers().batch());
+    double right = 0;
     for (const float a : id)
-      for (const float b : ood) right += a > b;
-    const double auroc = static_cast<double>(right) / static_cast<double>(id.size() * ood.size());
-    CHECK(auroc > 0.9);
+      for (const float b : ood) right += a > b ? 1.0 : a == b ? 0.5 : 0.0;
+    // of the sign alone: how well they tell these apart is not what is tested
+    CHECK(right / static_cast<double>(id.size() * ood.size()) > 0.55);
   }
 }
 
@@ -399,11 +412,10 @@ TEST_CASE("contract: a fit's diagnostics are those of that fit") {
     };
     CHECK(same(detector->clone()->diagnostics()));
     CHECK(same(detector_from_bytes(to_bytes(*detector))->diagnostics()));
-    if (!detector->needs().fit.any()) continue;
+    if (!reads_rows(*detector)) continue;
     auto bad = train();
-    bad.features(0, 0) = std::nanf("");
-    MemorySource source(bad.batch());
-    CHECK_FALSE(message_of([&] { detector->fit(source); }).empty());
+    bad.spoil(0, std::nanf(""));
+    CHECK_FALSE(message_of([&] { fit(*detector, bad.batch()); }).empty());
     CHECK_FALSE(detector->diagnostics().any());  // a fit that throws
     const auto changed = fitted(name);
     changed->set_options({});
@@ -412,9 +424,10 @@ TEST_CASE("contract: a fit's diagnostics are those of that fit") {
 }
 
 TEST_CASE("contract: candidates of the settings as they are score as the detector does") {
-  const auto few = test::make_synthetic(32 * kClasses, kDim, kClasses, 7);  // what no estimate cuts
+  const auto few = test::make_everything(32 * kClasses, kDim, kClasses, 7);  // no estimate cuts it
   for (const auto& name : detector_names()) {
     CAPTURE(name);
+    if (make_detector(name)->needs().outliers.any()) continue;  // no search takes these
     const auto detector = fitted(name, few.batch());
     const auto expected = detector->score(queries().batch());
     OptionMap all;

@@ -35,7 +35,7 @@ Report small_report() {
   row("cifar100", "near", 0.75);
   row("tricky, \"name\"", "far", 1.0);
   row("unknown", "", 0.125);
-  report.timings.push_back({"energy", options, 0.5, 1.25, 250});
+  report.timings.push_back({"energy", options, "", false, 0.5, 1.25, 250});
   return report;
 }
 
@@ -106,6 +106,8 @@ TEST_CASE("report: JSON has every documented key and value") {
     CHECK(row.contains(name));
   CHECK(root["means"][1]["datasets"] == 2);
   CHECK(root["timings"][0]["fit_seconds"] == 0.5);
+  CHECK(root["timings"][0]["fitted_on"] == "");
+  CHECK(root["timings"][0]["fell_back"] == false);
   CHECK(root["timings"][0]["score_seconds"] == 1.25);
   CHECK(root["timings"][0]["scored_rows"] == 250);
   CHECK(root["left_out"][0] == json{{"detector", "knn"}, {"reason", "no /train"}});
@@ -131,6 +133,14 @@ TEST_CASE("report: CSV quotes what must be quoted") {
   std::getline(csv, line);
   std::getline(csv, line);
   CHECK(line.starts_with("energy,temperature=1.5,\"tricky, \"\"name\"\"\",far,"));
+}
+
+TEST_CASE("report: a split that is not there, and what was taken for it, is said below the table") {
+  Report report = small_report();
+  CHECK_FALSE(contains(to_table(report), "Fitted on"));
+  report.timings[0].fitted_on = "train";
+  report.timings[0].fell_back = true;
+  CHECK(contains(to_table(report), "\nFitted on /train, as there is no /id_val: energy\n"));
 }
 
 TEST_CASE("report: table and Markdown show percent, means and seconds") {
@@ -162,7 +172,7 @@ TEST_CASE("report: two detectors of one name are told apart by their options") {
     row.metrics.auroc = 0.0;
     report.rows.push_back(row);
   }
-  report.timings.push_back({"energy", other, 0, 0, 250});
+  report.timings.push_back({"energy", other, "", false, 0, 0, 250});
   const std::string table = to_table(report);
   CHECK(table.find("energy (temperature=1.5)") != std::string::npos);
   CHECK(table.find("energy (temperature=10)") != std::string::npos);

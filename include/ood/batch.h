@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ood/matrix.h"
@@ -36,10 +37,15 @@ struct Inputs {
   bool any() const { return !names().empty(); }
 };
 
+/// In-distribution rows that a detector may be fitted on.
+enum class Split { train, id_val };
+
 /// What a detector needs to be fitted and to score.
 struct Needs {
   Inputs fit;
   Inputs score;
+  Split split = Split::train;  ///< what it is fitted on where both are there
+  Inputs outliers{};           ///< of validation outliers that it is fitted on too
 };
 
 /// Views on one block of rows. All fields that are set have the same number of rows.
@@ -83,6 +89,17 @@ class BatchSource {
   /// One pass in row order: calls visit with consecutive batches that hold the wanted fields, as
   /// far as the source has them. Views are valid until visit returns. Batches may be of any size.
   virtual void read(const Inputs& wanted, const std::function<void(const Batch&)>& visit) = 0;
+};
+
+/// What fitting may read. Sources must outlive the fit.
+struct FitData {
+  BatchSource* train = nullptr;
+  BatchSource* id_val = nullptr;
+  std::vector<std::pair<std::string, BatchSource*>> ood_val{};  ///< name, rows
+
+  /// The rows of this split, or of the other one where it is not there. Throws
+  /// std::invalid_argument if neither is.
+  BatchSource& in_distribution(Split split) const;
 };
 
 /// A source over arrays in memory, which must outlive it. Nothing is copied.

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ood/batch.h"
@@ -70,6 +71,16 @@ class Dataset {
  private:
   struct Impl;
   std::shared_ptr<const Impl> impl_;
+};
+
+/// The splits of a file that detectors are fitted on: /train, /id_val, every set of /ood_val.
+struct FitSources {
+  explicit FitSources(const Dataset& dataset);
+  /// Valid as long as this is.
+  FitData data() const;
+
+  std::unique_ptr<BatchSource> train, id_val;  ///< nullptr where the file has none
+  std::vector<std::pair<std::string, std::unique_ptr<BatchSource>>> ood_val;
 };
 
 /// How floating-point arrays are stored.

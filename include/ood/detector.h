@@ -59,7 +59,8 @@ enum class Quantity { score, log_likelihood };
 /// errors std::invalid_argument, worded `<detector>.<method>: <what> has <got>, expected <want>`:
 ///        missing inputs, wrong widths, values that are not finite in fit, unknown options or
 ///        values out of range. std::logic_error: score before fit. std::domain_error: data that the
-///        method is not defined for, such as a class without samples.
+///        method is not defined for, such as a class without samples, or rows to be scored that
+///        are below zero where the method takes what is left of a ReLU.
 class Detector {
  public:
   virtual ~Detector() = default;
@@ -74,6 +75,9 @@ class Detector {
   /// Fits on all rows of `source`. A second fit forgets the first; one that throws leaves the
   /// detector unfitted.
   void fit(BatchSource& source, const Exec& exec = {});
+  /// Fits on the split that needs() names, or on the other one where it is not there; on
+  /// validation outliers too where needs().outliers asks for them.
+  void fit(const FitData& data, const Exec& exec = {});
   /// Writes the score of row i to out[i]. `out` has as many entries as the batch has rows.
   void score(const Batch& batch, std::span<float> out, const Exec& exec = {}) const;
   std::vector<float> score(const Batch& batch, const Exec& exec = {}) const;
@@ -121,8 +125,11 @@ class Detector {
   Index fitted_classes() const { return fitted_classes_; }
 
  private:
-  /// The reductions over `source` that find the state.
-  virtual void fit_state(BatchSource& source, const Exec& exec) = 0;
+  /// The reductions over `source` that find the state; nothing where there is none.
+  virtual void fit_state(BatchSource& /*source*/, const Exec& /*exec*/) {}
+  /// For detectors that are fitted on several splits: calls fit_state() with the one that needs()
+  /// names, if not overridden.
+  virtual void fit_data(const FitData& data, const Exec& exec);
   /// Derives from options and state what is not kept in files: packed matrices, offsets.
   virtual void prepare() {}
   /// Scores up to kernels::kTileRows rows on the calling thread.

@@ -25,9 +25,11 @@ template <class... Ts>
 struct TypeList {};
 
 /// In the order of the documentation: logits, then features, then what needs the head.
+// clang-format off: a line for each family
 using Detectors =
     TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
              RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim>;
+// clang-format on
 
 /// Calls visit.template operator()<T>() for each T of the list.
 template <class Visit, class... Ts>

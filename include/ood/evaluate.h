@@ -17,6 +17,16 @@ namespace ood {
 /// What keeps `detector` from being evaluated on this file: "no /train", "no labels in /train".
 /// Empty if nothing does. Looks at the structure of the file, not at its values.
 std::string missing_inputs(const DatasetInfo& info, const Detector& detector);
+/// The same of fitting it.
+std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector);
+
+/// The split of this file that the detector is fitted on: "train", "id_val", or "" where there is
+/// nothing to fit, or nothing but the head.
+std::string fit_split(const DatasetInfo& info, const Detector& detector);
+
+/// Fits on the splits of a file, and says what was done; nothing where there is nothing to fit. No
+/// set of /ood is read.
+ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec = {});
 
 struct EvaluateOptions {
   Exec exec{};
@@ -26,10 +36,11 @@ struct EvaluateOptions {
   std::function<void(std::string_view step, double done)> progress{};
 };
 
-/// Fits each detector on /train, scores /id_test and every /ood set (each file pass serves all
+/// Fits each detector on /train or /id_val (Needs::split; on the other one where there is none, which
+/// the report says) and on /ood_val where it asks for outliers, scores /id_test and every /ood set (each file pass serves all
 /// detectors), and computes the metrics. Detectors are left fitted. Listed in Report::left_out,
 /// with the reason, is one that the contents of the file do not allow, that is not defined for its
-/// data (std::domain_error in fit), or whose scores are not numbers (rows too large for float32).
+/// data (std::domain_error in fit or score), or whose scores are not numbers (rows too large for float32).
 ///
 /// errors std::invalid_argument: no /id_test, no /ood set, none that is left, a name in `without`
 ///        that is none of them; bad values in the file.

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -19,10 +20,18 @@ namespace ood {
 struct Range {
   double min = -std::numeric_limits<double>::infinity();
   double max = std::numeric_limits<double>::infinity();
-  bool open_min = false;  ///< min itself is not allowed
+  bool open_min = false;        ///< min itself is not allowed
+  std::vector<double> sweep{};  ///< values worth trying, as published
 
   static Range at_least(double min) { return {.min = min}; }
   static Range above(double min) { return {.min = min, .open_min = true}; }
+
+  /// The same range with values worth trying.
+  Range swept(std::vector<double> values) const {
+    Range range = *this;
+    range.sweep = std::move(values);
+    return range;
+  }
 
   bool contains(double value) const;  ///< finite and within
   std::string text() const;           ///< "a number above 0", as error messages say it
@@ -42,6 +51,7 @@ class FieldVisitor {
   /// A list of numbers, each in the range; may be empty.
   virtual void option(std::string_view, std::vector<double>&, const Range&,
                       std::string_view /*help*/) {}
+  virtual void option(std::string_view, std::string&, std::string_view /*help*/) {}
   /// One of several names; `chosen` is an index into `names`.
   virtual void option_choice(std::string_view, Index& /*chosen*/,
                              std::span<const std::string_view> /*names*/,
@@ -60,6 +70,7 @@ class FieldVisitor {
   // State: what fitting found.
   virtual void state(std::string_view, Index&) {}
   virtual void state(std::string_view, double&) {}
+  virtual void state(std::string_view, std::string&) {}
   virtual void state(std::string_view, Matrix&) {}
   virtual void state(std::string_view, MatrixD&) {}
   virtual void state(std::string_view, Vector&) {}
@@ -76,6 +87,7 @@ struct OptionInfo {
   OptionValue value;
   std::string expected;  ///< "a whole number, 1 or more"
   std::string help;
+  std::vector<OptionValue> sweep{};  ///< values worth trying; every one of a choice
 };
 
 /// "0.5", "pooled"; a list as "0.2,0.8". Setting an option to this text gives the same value.

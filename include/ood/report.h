@@ -35,7 +35,9 @@ struct ReportMean {
 struct ReportTiming {
   std::string detector;
   OptionMap options;
-  double fit_seconds = 0;    ///< reading the training rows included
+  std::string fitted_on{};   ///< "train", "id_val", or "" where there is nothing to fit
+  bool fell_back = false;    ///< on another split than the detector asks for
+  double fit_seconds = 0;    ///< reading the rows included
   double score_seconds = 0;  ///< of all sets, without reading them
   Index scored_rows = 0;
 };

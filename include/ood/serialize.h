@@ -20,10 +20,12 @@ class ByteWriter final : public FieldVisitor {
   void option(std::string_view name, double& value, const Range&, std::string_view) override;
   void option(std::string_view name, std::vector<double>& value, const Range&,
               std::string_view) override;
+  void option(std::string_view name, std::string& value, std::string_view) override;
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view>,
                      std::string_view) override;
   void state(std::string_view name, Index& value) override;
   void state(std::string_view name, double& value) override;
+  void state(std::string_view name, std::string& value) override;
   void state(std::string_view name, Matrix& value) override;
   void state(std::string_view name, MatrixD& value) override;
   void state(std::string_view name, Vector& value) override;
@@ -51,10 +53,12 @@ class ByteReader final : public FieldVisitor {
   void option(std::string_view name, double& value, const Range&, std::string_view) override;
   void option(std::string_view name, std::vector<double>& value, const Range&,
               std::string_view) override;
+  void option(std::string_view name, std::string& value, std::string_view) override;
   void option_choice(std::string_view name, Index& chosen, std::span<const std::string_view>,
                      std::string_view) override;
   void state(std::string_view name, Index& value) override;
   void state(std::string_view name, double& value) override;
+  void state(std::string_view name, std::string& value) override;
   void state(std::string_view name, Matrix& value) override;
   void state(std::string_view name, MatrixD& value) override;
   void state(std::string_view name, Vector& value) override;

@@ -5,6 +5,7 @@
 #include "cli/detector_arguments.h"
 #include "cli/progress_line.h"
 #include "errors.h"
+#include "ood/evaluate.h"
 #include "ood/report.h"
 #include "ood/version.h"
 
@@ -29,6 +30,8 @@ void run(const FitArguments& arguments) {
   const auto detectors = make_detectors(arguments.detector);
   Detector& detector = *detectors.front();
   const Dataset dataset(arguments.file);
+  if (auto missing = missing_fit_inputs(dataset.info(), detector); !missing.empty())
+    throw_invalid("{}: {}", detector.name(), missing);
   Report report{.file = arguments.file,
                 .model = dataset.info().model,
                 .id_dataset = dataset.info().id_dataset,
@@ -43,7 +46,7 @@ void run(const FitArguments& arguments) {
         choose_options(dataset, detectors, arguments.detector,
                        [&](std::string_view step, double done) { line.show(step, done); });
     line.show("fit", 0);
-    detector.fit(*dataset.source("train"), {.threads = arguments.detector.threads});
+    report.timings.push_back(fit(detector, dataset, {.threads = arguments.detector.threads}));
   }
   report.fits.push_back(
       {std::string(detector.name()), options_of(detector), detector.diagnostics()});
@@ -54,8 +57,8 @@ void run(const FitArguments& arguments) {
 }  // namespace
 
 void add_fit(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand(
-      "fit", "Fit a detector on /train of a feature file and show what the fit found out");
+  auto* command =
+      app.add_subcommand("fit", "Fit a detector on a feature file and show what the fit found out");
   auto arguments = std::make_shared<FitArguments>();
   command->add_option("file", arguments->file, "Feature file (HDF5)")->required();
   add_detector_arguments(*command, arguments->detector, true);

@@ -39,7 +39,6 @@ class Doctor final : public Detector {
   }
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     kernels::row_negative_gini(*tile.logits, static_cast<float>(options_.temperature), out);
   }

@@ -33,7 +33,6 @@ class Energy final : public Detector {
   }
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     kernels::row_log_sum_exp(*tile.logits, static_cast<float>(options_.temperature), out);
   }

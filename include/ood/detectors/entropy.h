@@ -26,7 +26,6 @@ class Entropy final : public Detector {
   void visit(FieldVisitor&) override {}
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     kernels::row_negative_entropy(*tile.logits, out);
   }

@@ -37,7 +37,6 @@ class Gen final : public Detector {
   }
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     kernels::row_generalized_entropy(*tile.logits, static_cast<float>(options_.gamma),
                                      options_.top_m, out);

@@ -32,7 +32,6 @@ class KlUniform final : public Detector {
   void visit(FieldVisitor&) override {}
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     kernels::row_divergence_from_uniform(*tile.logits, out);
   }

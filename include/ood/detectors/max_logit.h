@@ -24,7 +24,6 @@ class MaxLogit final : public Detector {
   void visit(FieldVisitor&) override {}
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     kernels::row_max(*tile.logits, out);
   }

@@ -41,7 +41,6 @@ class Msp final : public Detector {
   }
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     kernels::row_log_max_probability(*tile.logits, static_cast<float>(options_.temperature), out);
   }

@@ -1,0 +1,45 @@
+#pragma once
+
+#include "ood/batch.h"
+#include "ood/fields.h"
+#include "ood/kernels.h"
+#include "ood/matrix.h"
+
+namespace ood {
+
+/// The last layer, f = W z + b, as a piece of fitted state: for detectors that change the features
+/// or the weights before the logits.
+class LinearHead {
+ public:
+  LinearHead() = default;
+  explicit LinearHead(const Head& head) { fit(head); }
+
+  void fit(const Head& head) {
+    weight_ = head.weight;
+    bias_ = head.bias;
+  }
+  /// After fit, or after the fields were loaded.
+  void prepare() { packed_weight_ = kernels::PackedMatrix(MatrixView(weight_)); }
+  /// out = z W^T + b, [n, C], on the calling thread. Error of kernels::matmul_nt, and one rounding.
+  void logits(const MatrixView& z, Matrix& out) const {
+    kernels::matmul_nt(z, packed_weight_, out);
+    out.rowwise() += bias_.transpose();
+  }
+
+  const Matrix& weight() const { return weight_; }  ///< W [C, D]
+  const Vector& bias() const { return bias_; }      ///< b [C]
+  Index classes() const { return weight_.rows(); }
+
+  void visit(FieldVisitor& v) {
+    v.state("head_weight", weight_);
+    v.state("head_bias", bias_);
+  }
+
+ private:
+  Matrix weight_;
+  Vector bias_;
+  // derived
+  kernels::PackedMatrix packed_weight_;
+};
+
+}  // namespace ood
