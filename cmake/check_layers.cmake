@@ -20,7 +20,7 @@ endmacro()
 # header has a layer; other files of src/ may have none.
 set(layers
   "matrix"
-  "batch|exec|fields|random|serialize"
+  "batch|copies|exec|fields|log_softmax|random|serialize|weibull_tail"
   "kernels|kernels/.*|linear_head|nearest_mean|residual_space|stream|reduce"
   "accumulators/.*"
   "importance"

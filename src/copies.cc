@@ -1,7 +1,5 @@
 #include "ood/copies.h"
 
-#include <algorithm>
-
 #include "errors.h"
 
 namespace ood {
@@ -59,12 +57,6 @@ void cosine_distances(const MatrixView& z, const Tensor3View& copies, Index i, V
     out[k] = norm == 0 || copy_norm == 0 ? 1.0 + norm * copy_norm
                                          : 0.5 * (row / norm - copy / copy_norm).squaredNorm();
   }
-}
-
-void require_same_width(const MatrixView& z, const Tensor3View& copies) {
-  const auto width = static_cast<Index>(copies.shape()[2]);
-  if (width != z.cols())
-    throw_invalid("copies/features has {} columns, expected {} as features has", width, z.cols());
 }
 
 }  // namespace ood

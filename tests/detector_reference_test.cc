@@ -98,7 +98,8 @@ TEST_CASE("scores and state agree with the float64 reference") {
     const Dataset dataset(kReference + test.at("file").get<std::string>());
     const auto detector =
         make_detector(test.at("detector").get<std::string>(), options_of(test.at("options")));
-    detector->fit(*dataset.source("train"));
+    const FitSources sources(dataset);
+    detector->fit(sources.data());
     const double rtol = test.at("rtol"), atol = test.at("atol");
     if (test.contains("state"))
       check_state(*detector, test.at("state"), test.value("state_atol", json::object()));

@@ -1,7 +1,8 @@
 // ood_score_rows FILE SPLIT[,SPLIT...] DETECTOR [option=value ...]
 //
-// Fits on /train of a feature file and writes the scores of one split after the other to standard
-// output, as little-endian float32: what the Python tests compare row by row.
+// Fits on /train of a feature file, or on /id_val where the detector asks for it, and writes the
+// scores of one split after the other to standard output, as little-endian float32: what the Python
+// tests compare row by row.
 #include <bit>
 #include <cstdio>
 #include <exception>
@@ -46,7 +47,8 @@ int main(int argc, char** argv) {
     const ood::Dataset file(argv[1]);
     const auto detector =
         ood::make_detector(argv[3], options_of({argv + 4, static_cast<std::size_t>(argc - 4)}));
-    detector->fit(*file.source("train"));
+    const ood::FitSources sources(file);
+    if (detector->needs().fit.any()) detector->fit(sources.data());
     std::istringstream splits(argv[2]);
     for (std::string split; std::getline(splits, split, ',');)
       write_scores(*detector, *file.source(split));

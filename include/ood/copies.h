@@ -64,15 +64,10 @@ void score_probabilities(const Tensor3View& logits, std::span<float> out, const 
 /// so that nothing cancels where the cosine is near 1. 1 where either is a row of zeros.
 void cosine_distances(const MatrixView& z, const Tensor3View& copies, Index i, VectorD& out);
 
-/// Throws std::invalid_argument unless copies are as wide as the rows z.
-void require_same_width(const MatrixView& z, const Tensor3View& copies);
-
-/// out_i = score(cosine_distances of row i); NaN for a row with NaN or infinity in it or in any
-/// copy. Throws std::invalid_argument if the widths differ.
+/// out_i = score(cosine_distances of row i); NaN for a row with NaN or infinity in it or in a copy.
 template <class Score>
 void score_cosines(const MatrixView& z, const Tensor3View& copies, std::span<float> out,
                    const Score& score) {
-  require_same_width(z, copies);
   thread_local VectorD distances;
   for (std::size_t i = 0; i < out.size(); ++i) {
     cosine_distances(z, copies, static_cast<Index>(i), distances);

@@ -67,7 +67,6 @@ class CrossMax final : public Detector {
   }
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const std::vector<MatrixView> members = members_of(tile);
     thread_local Matrix aggregated;

@@ -25,12 +25,13 @@ class ExpectedEntropy final : public Detector {
   static constexpr std::string_view kName = "expected_entropy";
   std::string_view name() const override { return kName; }
   Needs needs() const override { return {.fit = {}, .score = {.copy_logits = true}}; }
-  std::unique_ptr<Detector> clone() const override { return std::make_unique<ExpectedEntropy>(*this); }
+  std::unique_ptr<Detector> clone() const override {
+    return std::make_unique<ExpectedEntropy>(*this);
+  }
 
   void visit(FieldVisitor&) override {}
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const Tensor3View& logits = *tile.copy_logits;
     require_copies(logits, "copies/logits", 1);

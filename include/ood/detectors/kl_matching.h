@@ -8,8 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "ood/accumulators/class_softmax.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/log_softmax.h"
 #include "ood/reduce.h"
 
 namespace ood {
@@ -73,92 +75,17 @@ class KlMatching final : public Detector {
  private:
   bool by_label() const { return options_.templates == TemplatesOf::label; }
 
-  /// log softmax of a row, in float64; returns the first place of the largest logit.
-  template <class Row, class Out>
-  static Index log_softmax(const Row& f, Out&& out) {
-    Index top = 0;
-    const double largest = static_cast<double>(f.maxCoeff(&top));
-    out = f.template cast<double>().array() - largest;
-    double rest = 0;
-    for (Index c = 0; c < out.size(); ++c)
-      if (c != top) rest += std::exp(out[c]);
-    out.array() -= std::log1p(rest);
-    return top;
-  }
-
-  /// For each class: how many rows, and log sum_i p_ij of them as max + log(sum).
-  class Sums {
-   public:
-    Sums() = default;
-    Sums(Index classes, bool by_label)
-        : rows(static_cast<std::size_t>(classes), 0),
-          by_label_(by_label),
-          max_(MatrixD::Constant(classes, classes, -std::numeric_limits<double>::infinity())),
-          sum_(MatrixD::Zero(classes, classes)) {}
-
-    Inputs inputs() const { return {.logits = true, .labels = by_label_ != 0}; }
-
-    void add(const Batch& batch) {
-      VectorD log_p(max_.cols());
-      for (Index i = 0; i < batch.rows(); ++i) {
-        const Index predicted = log_softmax(batch.logits->row(i).transpose(), log_p);
-        const Index c = by_label_ != 0 ? (*batch.labels)[static_cast<std::size_t>(i)] : predicted;
-        ++rows[static_cast<std::size_t>(c)];
-        for (Index j = 0; j < log_p.size(); ++j) add_term(c, j, log_p[j], 1);
-      }
-    }
-    void merge(const Sums& other) {
-      for (Index c = 0; c < max_.rows(); ++c) {
-        const Index count = other.rows[static_cast<std::size_t>(c)];
-        if (count == 0) continue;
-        rows[static_cast<std::size_t>(c)] += count;
-        for (Index j = 0; j < max_.cols(); ++j) add_term(c, j, other.max_(c, j), other.sum_(c, j));
-      }
-    }
-    void visit(FieldVisitor& v) {
-      v.state("rows", rows);
-      v.state("by_label", by_label_);
-      v.state("max", max_);
-      v.state("sum", sum_);
-    }
-
-    /// log d_c, [C, C]; 0 for a class without rows.
-    MatrixD log_means() const {
-      MatrixD log_d = MatrixD::Zero(max_.rows(), max_.cols());
-      for (Index c = 0; c < log_d.rows(); ++c)
-        if (const Index count = rows[static_cast<std::size_t>(c)]; count > 0)
-          log_d.row(c) = max_.row(c).array() +
-                         (sum_.row(c).array() / static_cast<double>(count)).log();
-      return log_d;
-    }
-
-    std::vector<Index> rows;
-
-   private:
-    /// Adds sum exp(max).
-    void add_term(Index c, Index j, double max, double sum) {
-      if (max > max_(c, j)) {
-        sum_(c, j) = sum_(c, j) * std::exp(max_(c, j) - max) + sum;
-        max_(c, j) = max;
-      } else {
-        sum_(c, j) += sum * std::exp(max - max_(c, j));
-      }
-    }
-
-    Index by_label_ = 0;  // 0 or 1; there is no state of bool
-    MatrixD max_, sum_;
-  };
-
   void fit_state(BatchSource& source, const Exec& exec) override {
-    const Sums sums = reduce(source, Sums(source.info().classes, by_label()), exec);
+    const ClassSoftmax softmax =
+        reduce(source, ClassSoftmax(source.info().classes, by_label()), exec);
+    class_rows_ = softmax.counts();
     if (by_label() || options_.match == Match::predicted)
-      for (std::size_t c = 0; c < sums.rows.size(); ++c)
-        if (sums.rows[c] == 0)
+      for (std::size_t c = 0; c < class_rows_.size(); ++c)
+        if (class_rows_[c] == 0)
           throw std::domain_error("class " + std::to_string(c) + " has 0 rows " +
                                   (by_label() ? "of its label" : "predicted as it") +
                                   ", expected 1 or more");
-    class_rows_ = sums.rows;
-    log_templates_ = sums.log_means();
+    log_templates_ = softmax.log_means();
   }
 
   void prepare() override {
@@ -177,31 +104,34 @@ class KlMatching final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override {
     thread_local MatrixD log_p;
     thread_local Matrix p, dots;
+    thread_local VectorD row;
     thread_local std::vector<Index> predicted;
     log_p.resize(tile.rows(), tile.logits->cols());
+    p.resize(tile.rows(), tile.logits->cols());
     predicted.resize(out.size());
-    for (std::size_t i = 0; i < out.size(); ++i)
-      predicted[i] = log_softmax(tile.logits->row(static_cast<Index>(i)),
-                                 log_p.row(static_cast<Index>(i)));
-    if (options_.match == Match::all) {
-      p = log_p.array().exp().cast<float>();
-      kernels::matmul_nt(p, packed_, dots);
+    for (Index i = 0; i < tile.rows(); ++i) {
+      predicted[static_cast<std::size_t>(i)] = log_softmax(*tile.logits, i, row);
+      log_p.row(i) = row.transpose();
+      for (Index j = 0; j < row.size(); ++j) p(i, j) = static_cast<float>(std::exp(row[j]));
     }
+    if (options_.match == Match::all) kernels::matmul_nt(p, packed_, dots);
     for (std::size_t i = 0; i < out.size(); ++i) {
-      const auto row = static_cast<Index>(i);
-      if (!tile.logits->row(row).allFinite()) {
+      const auto r = static_cast<Index>(i);
+      if (!tile.logits->row(r).allFinite()) {
         out[i] = std::numeric_limits<float>::quiet_NaN();
-      } else {
-        const double least = options_.match == Match::all
-                                 ? least_divergence(log_p.row(row), dots.row(row))
-                                 : divergence(log_p.row(row), predicted[i]);
-        out[i] = static_cast<float>(0.0 - std::max(least, 0.0));
+        continue;
       }
+      const double least = options_.match == Match::all
+                               ? least_divergence(log_p.row(r), dots.row(r))
+                               : divergence(log_p.row(r), predicted[i]);
+      out[i] = static_cast<float>(0.0 - std::max(least, 0.0));
     }
   }
 
+  using Row = Eigen::Ref<const Eigen::RowVectorXd>;
+
   /// min_c KL(p, d_c) over the classes whose <p, log d_c> may be the largest.
-  double least_divergence(const Eigen::Ref<const Eigen::RowVectorXd>& log_p,
+  double least_divergence(const Row& log_p,
                           const Eigen::Ref<const Eigen::RowVectorXf>& dots) const {
     double best = -std::numeric_limits<double>::infinity();
     for (Index t = 0; t < dots.size(); ++t) best = std::max(best, static_cast<double>(dots[t]));
@@ -212,7 +142,7 @@ class KlMatching final : public Detector {
     return least;
   }
 
-  double divergence(const Eigen::Ref<const Eigen::RowVectorXd>& log_p, Index c) const {
+  double divergence(const Row& log_p, Index c) const {
     double sum = 0;
     for (Index j = 0; j < log_p.size(); ++j)
       sum += std::exp(log_p[j]) * (log_p[j] - log_templates_(c, j));

@@ -22,12 +22,13 @@ class MeanLogitEnergy final : public Detector {
   static constexpr std::string_view kName = "mean_logit_energy";
   std::string_view name() const override { return kName; }
   Needs needs() const override { return {.fit = {}, .score = {.copy_logits = true}}; }
-  std::unique_ptr<Detector> clone() const override { return std::make_unique<MeanLogitEnergy>(*this); }
+  std::unique_ptr<Detector> clone() const override {
+    return std::make_unique<MeanLogitEnergy>(*this);
+  }
 
   void visit(FieldVisitor&) override {}
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_logits, "copies/logits", 1);
     thread_local Matrix mean;

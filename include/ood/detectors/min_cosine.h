@@ -23,13 +23,14 @@ class MinCosine final : public Detector {
  public:
   static constexpr std::string_view kName = "min_cosine";
   std::string_view name() const override { return kName; }
-  Needs needs() const override { return {.fit = {}, .score = {.features = true, .copy_features = true}}; }
+  Needs needs() const override {
+    return {.fit = {}, .score = {.features = true, .copy_features = true}};
+  }
   std::unique_ptr<Detector> clone() const override { return std::make_unique<MinCosine>(*this); }
 
   void visit(FieldVisitor&) override {}
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_features, "copies/features", 1);
     score_cosines(*tile.features, *tile.copy_features, out,

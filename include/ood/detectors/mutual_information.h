@@ -29,12 +29,13 @@ class MutualInformation final : public Detector {
   static constexpr std::string_view kName = "mutual_information";
   std::string_view name() const override { return kName; }
   Needs needs() const override { return {.fit = {}, .score = {.copy_logits = true}}; }
-  std::unique_ptr<Detector> clone() const override { return std::make_unique<MutualInformation>(*this); }
+  std::unique_ptr<Detector> clone() const override {
+    return std::make_unique<MutualInformation>(*this);
+  }
 
   void visit(FieldVisitor&) override {}
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_logits, "copies/logits", 1);
     score_probabilities(*tile.copy_logits, out, [](const CopyProbabilities& row) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cmath>
-#include <string>
 
 #include "ood/detector.h"
 #include "ood/kernels.h"
@@ -29,9 +28,8 @@ class TemperatureScaling final : public Detector {
   static constexpr std::string_view kName = "temperature_scaling";
   std::string_view name() const override { return kName; }
   Needs needs() const override {
-    return {.fit = {.logits = true, .labels = true},
-            .score = {.logits = true},
-            .split = Split::id_val};
+    return {
+        .fit = {.logits = true, .labels = true}, .score = {.logits = true}, .split = Split::id_val};
   }
   std::unique_ptr<Detector> clone() const override {
     return std::make_unique<TemperatureScaling>(*this);
@@ -128,9 +126,8 @@ class TemperatureScaling final : public Detector {
     Diagnostics found;
     found.values = {{"temperature", temperature_}, {"loss", loss_}, {"loss_at_1", loss_at_1_}};
     if (temperature_ <= 1 / kMost || temperature_ >= 1 / kLeast)
-      found.warnings.push_back("temperature is at a bound of [" + std::to_string(1 / kMost) + ", " +
-                               std::to_string(1 / kLeast) +
-                               "], beyond which the loss is less still");
+      found.warnings.emplace_back(
+          "temperature is at a bound of [0.01, 100], beyond which the loss would fall further");
     return found;
   }
 

@@ -26,12 +26,13 @@ class VariationRatio final : public Detector {
   static constexpr std::string_view kName = "variation_ratio";
   std::string_view name() const override { return kName; }
   Needs needs() const override { return {.fit = {}, .score = {.copy_logits = true}}; }
-  std::unique_ptr<Detector> clone() const override { return std::make_unique<VariationRatio>(*this); }
+  std::unique_ptr<Detector> clone() const override {
+    return std::make_unique<VariationRatio>(*this);
+  }
 
   void visit(FieldVisitor&) override {}
 
  private:
-  void fit_state(BatchSource&, const Exec&) override {}
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const Tensor3View& logits = *tile.copy_logits;
     require_copies(logits, "copies/logits", 1);
