@@ -40,7 +40,8 @@ struct TypeList {};
 
 /// In the order of the documentation: logits, then features, then what needs the head, then several
 /// copies of an output.
-// clang-format off: a line for each family
+// A line for each family.
+// clang-format off
 using Detectors =
     TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform,
              TemperatureScaling, KlMatching, OpenMax,

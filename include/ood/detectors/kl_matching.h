@@ -92,6 +92,10 @@ class KlMatching final : public Detector {
     present_.clear();
     for (std::size_t c = 0; c < class_rows_.size(); ++c)
       if (class_rows_[c] > 0) present_.push_back(static_cast<Index>(c));
+    if (present_.empty() || std::ssize(class_rows_) != log_templates_.rows())
+      throw std::invalid_argument("log_templates has " + std::to_string(log_templates_.rows()) +
+                                  " rows, expected those of " + std::to_string(class_rows_.size()) +
+                                  " classes, 1 or more with rows");
     Matrix rows(std::ssize(present_), log_templates_.cols());
     for (Index t = 0; t < rows.rows(); ++t)
       rows.row(t) = log_templates_.row(present_[static_cast<std::size_t>(t)]).cast<float>();

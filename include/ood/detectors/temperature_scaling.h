@@ -15,7 +15,7 @@ namespace ood {
 ///
 /// needs  logits [n, C] and labels [n] of id_val in fit, logits in score
 /// fit    the loss is convex in b = 1 / T: Newton's method on its derivative in float64, kept in a
-///        bracket; a pass for each step, about 10. T is sought in [0.01, 100]; diagnostics warn
+///        bracket; a pass for each step, about 12. T is sought in [0.01, 100]; diagnostics warn
 ///        where it is at a bound, as it is for rows that are all classified correctly
 /// score  logits [m, C] -> out [m]; unit: nats, <= 0
 /// cost   fit O(n C) for each pass, score O(m C); state: one number
