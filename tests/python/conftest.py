@@ -82,7 +82,8 @@ def write_small(path: Path, change: Callable[[h5py.File], None] = lambda file: N
     """A good feature file of 80 + 30 + 2 x 25 rows, D = 6, C = 3; `change` may spoil it."""
     random = np.random.RandomState(0)
     centers = 4 * random.normal(size=(3, 6))
-    weight, bias = centers.astype(np.float32), np.zeros(3, np.float32)
+    weight = centers.astype(np.float32)
+    bias = -0.5 * (weight**2).sum(axis=1)  # the nearest centre is predicted
     with h5py.File(path, "w") as file:
         file.attrs["model"], file.attrs["id_dataset"] = "net", "clusters"
         write_split(file.create_group("head"), weight=weight, bias=bias)
@@ -91,8 +92,10 @@ def write_small(path: Path, change: Callable[[h5py.File], None] = lambda file: N
             labels = np.arange(rows) % 3
             features = random.normal(size=(rows, 6)) + centers[labels] * (shift == 0) + shift
             features = features.astype(np.float32)
+            if name == "train":
+                labels[:2] = 1, 0  # wrong: no temperature calibrates rows that are all right
             group = file.create_group(name)
-            write_split(group, features=features, logits=features @ weight.T)
+            write_split(group, features=features, logits=features @ weight.T + bias)
             if name.startswith("ood/"):
                 group.attrs["kind"] = name.removeprefix("ood/")
             else:
