@@ -58,8 +58,10 @@ class OpenMax final : public Detector {
   }
 
   void visit(FieldVisitor& v) override {
-    v.option("tail", options_.tail, Range::at_least(2), "how many distances make a tail");
-    v.option("alpha", options_.alpha, Range::at_least(1), "how many logits are revised");
+    v.option("tail", options_.tail, Range::at_least(2).swept({20, 25}),
+             "how many distances make a tail");
+    v.option("alpha", options_.alpha, Range::at_least(1).swept({3, 10}),
+             "how many logits are revised");
     v.option("rows", options_.rows, kRows, "training rows: those predicted right, or all");
     v.state("means", means_);
     v.state("smallest", smallest_);
