@@ -159,7 +159,7 @@ def test_eval_writes_a_file(ood: Run, small: Path, tmp_path: Path) -> None:
     assert json.loads(out.read_text())["model"] == "net"
     assert os.listdir(tmp_path) == ["report.json"]
     for bad in (tmp_path / "missing" / "report.txt", tmp_path):
-        result = ood("eval", small, "-d", "knn", "-o", bad)
+        result = ood("eval", small, "-d", "msp", "-o", bad)
         assert (result.returncode, result.stderr) == (2, f"ood: {bad}: cannot be written\n")
     assert os.listdir(tmp_path) == ["report.json"]
     before = small.read_bytes()
@@ -176,7 +176,7 @@ def test_eval_progress_on_a_terminal(small: Path, ood: Run) -> None:
         master, slave = pty.openpty()
     except OSError:
         pytest.skip("there is no pseudo-terminal here")
-    with subprocess.Popen([os.environ["OOD_COMMAND"], "eval", str(small), "-d", "knn"],
+    with subprocess.Popen([os.environ["OOD_COMMAND"], "eval", str(small), "-d", "msp,knn"],
                           stderr=slave, stdout=subprocess.DEVNULL) as process:
         process.wait(timeout=60)
     os.close(slave)
@@ -318,7 +318,7 @@ def test_inspect_shows_arrays_and_what_is_missing(ood: Run, tmp_path: Path) -> N
 
 def test_closed_output_is_an_error_not_a_crash(small: Path, ood: Run) -> None:
     with open("/dev/full", "w") as full:
-        result = subprocess.run([os.environ["OOD_COMMAND"], "eval", small, "-d", "knn"],
+        result = subprocess.run([os.environ["OOD_COMMAND"], "eval", small, "-d", "msp"],
                                 stdout=full, stderr=subprocess.PIPE, text=True)
     assert result.returncode == 2
     assert result.stderr == "ood: cannot write to standard output\n"

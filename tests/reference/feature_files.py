@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ SPLITS = ("id_test", "ood/near", "ood/far")
 SMALL = "small.h5"
 DEFICIENT = "deficient.h5"
 PERTURBED = "perturbed.h5"
+COPIES = "copies.h5"
 
 # Path in the file -> array, and group -> attributes.
 Datasets = dict[str, NDArray[Any]]
@@ -169,6 +170,51 @@ def make_perturbed() -> Datasets:
     return out
 
 
+UNSEEN_CLASS = 5  # of the 6 classes of copies.h5: none of /id_val is predicted as it
+
+
+def make_copies() -> Datasets:
+    """An id_val split; five perturbed copies of features and logits; logits of heads on other
+    layers. Special rows as in small.h5, in all their copies, and one copy alone of zeros."""
+    rng = np.random.default_rng(3003)
+    dim, classes, copies = 19, 6, 5
+    means = 1.1 * rng.standard_normal((classes, dim))
+    weight = (0.5 * (means - means.mean(axis=0))).astype(np.float32)
+    bias = (0.3 * rng.standard_normal(classes)).astype(np.float32)
+    out: Datasets = {"/head/weight": weight, "/head/bias": bias}
+
+    raw: dict[str, Array] = {}
+    for split, n, seen in (("train", 190, classes), ("id_val", 60, UNSEEN_CLASS),
+                           ("id_test", 41, classes)):
+        labels = rng.permutation(np.arange(n) % seen)
+        out[f"/{split}/labels"] = labels
+        raw[split] = means[labels] + 1.2 * rng.standard_normal((n, dim))
+    raw["ood/near"] = 0.5 * means[rng.integers(classes, size=33)] + rng.standard_normal((33, dim))
+    raw["ood/far"] = rng.standard_normal(dim) + 1.3 * rng.standard_normal((37, dim))
+    for split, z in raw.items():
+        for row, factor in ((ZERO_ROW, 0.0), (CONFIDENT_ROW, 9.0), (SATURATED_ROW, 1000.0)):
+            if split in ("id_test", "ood/far"):
+                z[row] *= factor
+        out[f"/{split}/features"] = z.astype(np.float32)
+        out[f"/{split}/logits"] = logits_of(out[f"/{split}/features"], weight, bias)
+
+    for split in SPLITS:
+        z = raw[split]
+        moved = np.stack([z * (1.0 + 0.1 * rng.standard_normal(z.shape))
+                          + (np.abs(z).sum(axis=1, keepdims=True) > 0.0)
+                          * 0.2 * rng.standard_normal(z.shape) for _ in range(copies)])
+        moved[2, ZERO_ROW - 1] = 0.0
+        out[f"/{split}/copies/features"] = moved.astype(np.float32)
+        out[f"/{split}/copies/logits"] = np.stack(
+            [logits_of(rows, weight, bias) for rows in out[f"/{split}/copies/features"]])
+        for layer, noise in (("block1", 3.0), ("block2", 1.5), ("block3", 0.7), ("block4", 0.2)):
+            f = out[f"/{split}/logits"] + noise * rng.standard_normal((len(z), classes))
+            out[f"/{split}/layers/{layer}"] = f.astype(np.float32)
+    predicted = set(out["/id_val/logits"].argmax(axis=1).tolist())
+    assert predicted == set(range(classes)) - {UNSEEN_CLASS}, predicted
+    return out
+
+
 def write_features(path: Path, datasets: Datasets) -> None:
     with h5py.File(path, "w", libver="earliest") as file:
         for name in sorted(datasets):
@@ -218,12 +264,18 @@ class FeatureFile:
     classes: int
     weight: Array  # of the head, [C, D]
     bias: Array
-    val_features: Array | None = None  # of id_val, where the file has it
-    copies: dict[str, Array] = field(default_factory=dict)  # split -> features [K, n, D]
+    val_features: Array | None  # of id_val, where the file has it
+    val_logits: Array  # of id_val; without it, of train
+    val_labels: NDArray[np.int64]
+    copy_features: dict[str, Array]  # [K, n, D] of the splits that have copies
+    copy_logits: dict[str, Array]
+    layers: dict[str, dict[str, Array]]
 
     @staticmethod
     def read(path: Path) -> FeatureFile:
         with h5py.File(path, "r") as file:
+            val = "id_val" if "id_val" in file else "train"
+            copied = [s for s in ("train", "id_val", *SPLITS) if s in file and "copies" in file[s]]
             return FeatureFile(
                 train_features=file["/train/features"][()].astype(np.float64),
                 train_logits=file["/train/logits"][()].astype(np.float64),
@@ -235,8 +287,13 @@ class FeatureFile:
                 bias=file["/head/bias"][()].astype(np.float64),
                 val_features=(file["/id_val/features"][()].astype(np.float64)
                               if "id_val" in file else None),
-                copies={s: file[f"/{s}/copies/features"][()].astype(np.float64)
-                        for s in ("train", "id_val", *SPLITS) if f"/{s}/copies/features" in file},
+                val_logits=file[f"/{val}/logits"][()].astype(np.float64),
+                val_labels=file[f"/{val}/labels"][()],
+                copy_features={s: file[f"/{s}/copies/features"][()].astype(np.float64)
+                               for s in copied},
+                copy_logits={s: file[f"/{s}/copies/logits"][()].astype(np.float64) for s in copied if "logits" in file[s]["copies"]},
+                layers={s: {name: values[()].astype(np.float64)
+                            for name, values in file[s].get("layers", {}).items()} for s in SPLITS},
             )
 
 

@@ -3,7 +3,7 @@
 
 Writes into the folder of this script
 
-    small.h5, deficient.h5, perturbed.h5
+    small.h5, deficient.h5, perturbed.h5, copies.h5
                              synthetic feature files (float32, as the library reads them)
     scores.json              detector scores of those files
     metrics.json             AUROC, FPR at 95 % TPR and AUPR of score lists
@@ -32,10 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from feature_files import (
+    COPIES,
     DEFICIENT,
     PERTURBED,
     SMALL,
     check_features,
+    make_copies,
     make_deficient,
     make_perturbed,
     make_small,
@@ -93,7 +95,7 @@ def main() -> int:
     check: bool = parser.parse_args().check
 
     feature_files = {SMALL: make_small(), DEFICIENT: make_deficient(),
-                     PERTURBED: make_perturbed()}
+                     PERTURBED: make_perturbed(), COPIES: make_copies()}
     errors: list[str] = []
     for name, datasets in feature_files.items():
         if check:

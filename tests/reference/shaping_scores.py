@@ -195,11 +195,11 @@ def adascale(file: FeatureFile, variant: str = "a", k1: float = 5.0, k2: float =
                 + shift_weight * math.fsum(np.abs(z[at2] - moved[at2])))
 
     known = np.array([shift(z, moved) for z, moved in zip(file.val_features,
-                                                          file.copies["id_val"][copy])])
+                                                          file.copy_features["id_val"][copy])])
 
     def ratio(split: str, i: int) -> float:
         z = file.features[split][i]
-        q = shift(z, file.copies[split][copy][i])
+        q = shift(z, file.copy_features[split][copy][i])
         # no q on an edge of the ECDF, but for rows of zeros
         assert q == 0.0 or np.min(np.abs(known - q)) > 1e-9 * q
         below = float(np.mean(known <= q))

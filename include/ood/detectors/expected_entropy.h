@@ -1,0 +1,52 @@
+#pragma once
+
+#include <vector>
+
+#include "ood/copies.h"
+#include "ood/detector.h"
+#include "ood/kernels.h"
+
+namespace ood {
+
+/// Mean entropy of the probabilities of K copies, negated: the uncertainty that each has.
+///
+///   s(f) = 1/K sum_k sum_c p^k_c log p^k_c,   p^k = softmax(f^k)
+///                                                             higher = more in-distribution
+///
+/// needs  copies/logits [K, m, C] in score, K >= 1
+/// fit    nothing
+/// score  copies/logits [K, m, C] -> out [m]; unit: nats, in [-log C, 0]
+/// cost   score O(K m C)
+/// errors std::invalid_argument: no copies
+/// source Depeweg et al., ICML 2018, arXiv:1710.07283 (the aleatoric part of the predictive
+///        entropy). torch-uncertainty calls it `entropy`.
+class ExpectedEntropy final : public Detector {
+ public:
+  static constexpr std::string_view kName = "expected_entropy";
+  std::string_view name() const override { return kName; }
+  Needs needs() const override { return {.fit = {}, .score = {.copy_logits = true}}; }
+  std::unique_ptr<Detector> clone() const override {
+    return std::make_unique<ExpectedEntropy>(*this);
+  }
+
+  void visit(FieldVisitor&) override {}
+
+ private:
+  void score_tile(const Batch& tile, std::span<float> out) const override {
+    const Tensor3View& logits = *tile.copy_logits;
+    require_copies(logits, "copies/logits", 1);
+    thread_local std::vector<float> values;
+    thread_local VectorD sum;
+    values.resize(out.size());
+    sum = VectorD::Zero(tile.rows());
+    const auto copies = static_cast<Index>(logits.shape()[0]);
+    for (Index k = 0; k < copies; ++k) {
+      kernels::row_negative_entropy(copy_rows(logits, k), values);
+      sum += Eigen::Map<const Vector>(values.data(), tile.rows()).cast<double>();
+    }
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = static_cast<float>(sum[static_cast<Index>(i)] / static_cast<double>(copies));
+  }
+};
+
+}  // namespace ood
