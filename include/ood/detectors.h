@@ -32,10 +32,9 @@ struct TypeList {};
 
 /// In the order of the documentation: logits, then features, then what needs the head.
 // clang-format off: a line for each family
-using Detectors =
-    TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
-             RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm, Residual, Vim,
-             Neco, Cop, Corp, Wdiscood, Weiper, Nac>;
+using Detectors = TypeList<Msp, MaxLogit, Energy, Entropy, Gen, Doctor, KlUniform, Mahalanobis,
+                           RelativeMahalanobis, Ssd, GaussianDensity, MaxCosine, Knn, ConjNorm,
+                           Residual, Vim, Neco, Cop, Corp, Wdiscood, Weiper, Nac>;
 // clang-format on
 
 /// Calls visit.template operator()<T>() for each T of the list.
