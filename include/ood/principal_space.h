@@ -17,18 +17,18 @@ namespace ood {
 ///          q the smallest with l_1 + ... + l_q >= share (l_1 + ... + l_D)
 ///
 /// U [q, D] is found in float64 and applied in float32, there and back, which costs 2 q D for each
-/// row where ResidualSpace, which keeps the other eigenvectors, costs D (D - q): this one is for few
-/// directions. |error| <= u_32 (2 D + 8) |x - mu|, u_32 = 2^-24.
+/// row; ResidualSpace, which keeps the other eigenvectors, costs D (D - q). |error| <= u_32 (2 D + 8) |x - mu|, u_32 = 2^-24.
 class PrincipalSpace {
  public:
-  /// covariance S [D, D], mean mu [D]. Throws std::domain_error if q is not below the rank of S, the
-  /// eigenvalues above D eps l_max: nothing would be left over.
+  /// covariance S [D, D], mean mu [D]. Throws std::domain_error if q is not below the rank of S,
+  /// the eigenvalues above D eps l_max: nothing would be left over.
   void fit(const MatrixD& covariance, const VectorD& mean, double share);
   /// After fit, or after the fields were loaded.
   void prepare();
   /// out_i = r(x_i), on the calling thread; NaN for a row with NaN or infinity.
   void residual_norms(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v);
+  Index width() const { return mean_.size(); }  ///< D
   /// dim and rank, as a detector's diagnostics show them.
   std::vector<std::pair<std::string, OptionValue>> found() const {
     return {{"dim", dim}, {"rank", rank}};

@@ -43,8 +43,8 @@ inline double uniform(std::uint64_t seed, std::uint32_t stream, std::uint64_t it
 }
 
 /// Standard normal numbers for an item, out.size() of them: each pair of words (a, b) gives
-/// sqrt(-2 log u) cos t and sqrt(-2 log u) sin t, u = (a + 1) 2^-32, t = 2 pi b 2^-32 (Box & Muller,
-/// 1958). Up to 6.7 from 0. The same with every standard library, but for the last digits of log,
+/// sqrt(-2 log u) cos t and sqrt(-2 log u) sin t, u = (a + 1) 2^-32, t = 2 pi b 2^-32 (Box &
+/// Muller, 1958). Up to 6.7 from 0. The same with every standard library, but for the last digits of log,
 /// cos and sin.
 void fill_normal(std::uint64_t seed, std::uint32_t stream, std::uint64_t item,
                  std::span<double> out);

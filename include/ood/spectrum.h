@@ -20,8 +20,8 @@ struct Spectrum {
 /// All directions. Throws std::domain_error for a matrix that holds NaN or infinity.
 Spectrum spectrum_of(const MatrixD& symmetric);
 
-/// As many directions as wanted(spectrum) says of values and rank, 1 to D. Where these are few it is
-/// much faster: 2 s instead of 10 s for 150 of D = 2048.
+/// As many directions as wanted(spectrum) says of values and rank, 1 to D. Where these are few it
+/// is much faster: 2 s instead of 10 s for 150 of D = 2048.
 Spectrum leading_spectrum(const MatrixD& symmetric,
                           const std::function<Index(const Spectrum&)>& wanted);
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "errors.h"
 #include "ood/accumulators/row_moments.h"
 #include "ood/random.h"
 #include "ood/reduce.h"
@@ -53,6 +54,9 @@ void Corp::fit_state(BatchSource& source, const Exec& exec) {
 
 void Corp::prepare() {
   space_.prepare();
+  if (space_.width() != options_.dimension)
+    throw_invalid("mean has {} entries, expected {} as dimension says", space_.width(),
+                  options_.dimension);
   draw_features(fitted_dim());
 }
 

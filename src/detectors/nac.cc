@@ -103,14 +103,22 @@ void Nac::set_up() {
 void Nac::states(const Batch& tile, Matrix& x) const {
   const MatrixView& f = *tile.logits;
   thread_local Matrix p;
-  thread_local std::vector<float> log_sums;
-  log_sums.resize(static_cast<std::size_t>(f.rows()));
-  kernels::row_log_sum_exp(f, 1.0f, log_sums);
-  const float uniform = 1.0f / static_cast<float>(f.cols());
+  thread_local std::vector<double> exps;
+  exps.resize(static_cast<std::size_t>(f.cols()));
+  const double uniform = 1 / static_cast<double>(f.cols());
   p.resize(f.rows(), f.cols());
-  for (Index i = 0; i < f.rows(); ++i)
-    for (Index c = 0; c < f.cols(); ++c)
-      p(i, c) = std::exp(f(i, c) - log_sums[static_cast<std::size_t>(i)]) - uniform;
+  for (Index i = 0; i < f.rows(); ++i) {  // in float64: what p loses may carry states over an edge
+    const float* row = f.row_data(i);
+    const double largest = static_cast<double>(*std::max_element(row, row + f.cols()));
+    double sum = 0;
+    for (std::size_t c = 0; c < exps.size(); ++c) {
+      const auto logit = static_cast<double>(row[c]);
+      exps[c] = std::exp(logit - largest);
+      sum += exps[c] + 0 * logit;  // NaN and infinity show
+    }
+    for (std::size_t c = 0; c < exps.size(); ++c)
+      p(i, static_cast<Index>(c)) = static_cast<float>(exps[c] / sum - uniform);
+  }
   kernels::matmul_nt(p, packed_weight_, x);
   x.array() *= static_cast<float>(options_.alpha) * tile.features->array();
 }

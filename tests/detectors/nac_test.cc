@@ -28,7 +28,7 @@ Batch batch_of(const Matrix& z, Matrix& logits) {
 TEST_CASE("nac: by hand") {
   const Head head{.weight = (Matrix(2, 1) << 1, -1).finished(), .bias = Vector::Zero(2)};
   // bins = 6 meet at t, 1/2 and 1 - t, t = log(1 + (sqrt(1000) - 1) / 2) / log(1000) = 0.404: at
-  // z g = -0.388, 0 and 0.388. Of z g = 1, 1 and -0.5 there are two in the last and one in the first
+  // z g = -0.388, 0 and 0.388. Of z g = 1, 1 and -0.5 two are in the last and one in the first
   Matrix train(3, 1), train_logits, z(5, 1), logits;
   train << 2, 2, -1;
   MemorySource source(batch_of(train, train_logits), &head);

@@ -74,7 +74,7 @@ def cop_of_imagenet(data: Any) -> Score:
 def corp(data: Any, share: float = 0.8, gamma: float = 2.0, dimension: int = 2048) -> Score:
     width = data.features["train"].shape[1]
     weight = np.stack([philox.normal(0, 0x400, m, width) for m in range(dimension)])
-    phase = np.array([philox.uniform(0, 0x401, m) for m in range(dimension)])
+    phase = philox.uniforms(0, 0x401, dimension)
     return left_over(
         data, lambda z: math.sqrt(2 / dimension) * np.cos(
             math.sqrt(2 * gamma) * unit(z) @ weight.T + 2 * math.pi * phase), share)
@@ -153,8 +153,8 @@ def nac(data: Any, alpha: float = 100.0, saturation: float = 50.0, bins: int = 5
     edges = np.r_[half[1:-1], 0.5, 1 - half[1:-1][::-1]]
     train = data.features["train"]
     chosen: list[int] = []
-    for i in range(len(train)):
-        if philox.uniform(0, 0x420, i) * (len(train) - i) < rows - len(chosen):
+    for i, u in enumerate(philox.uniforms(0, 0x420, len(train))):
+        if u * (len(train) - i) < rows - len(chosen):
             chosen.append(i)
     logits = data.logits["train"][chosen]
     place = np.searchsorted(edges, states(train[chosen], logits), side="right")
@@ -167,6 +167,12 @@ def nac(data: Any, alpha: float = 100.0, saturation: float = 50.0, bins: int = 5
     return score
 
 
-# The transcriptions of defaults, by name of the detector; then (detector, preset, transcription)
-DEFAULTS = [neco, cop, corp, wdiscood, weiper, nac]
-PRESETS = [("neco", "resnet", neco_of_resnets), ("cop", "imagenet", cop_of_imagenet)]
+def corp_of_256(data: Any) -> Score:
+    return corp(data, dimension=256)
+
+
+# The transcriptions of defaults, by name of the detector; then (detector, what follows -p, ...).
+# CoRP by numpy at its default of 2048 takes minutes.
+DEFAULTS = [neco, cop, wdiscood, weiper, nac]
+OPTIONS = [("neco", "preset=resnet", neco_of_resnets), ("cop", "preset=imagenet", cop_of_imagenet),
+           ("corp", "dimension=256", corp_of_256)]

@@ -143,7 +143,7 @@ def nac_edges(bins: int) -> Array:
 
 
 def chosen_rows(rows: int, wanted: int, seed: int) -> list[int]:
-    """`wanted` of the rows, all sets alike: row i with the chance (still wanted) / (still there)."""
+    """`wanted` of the rows, all sets alike: row i by chance (still wanted) / (still there)."""
     chosen: list[int] = []
     for i in range(rows):
         if philox.uniform(seed, ROW_STREAM, i) * (rows - i) < wanted - len(chosen):

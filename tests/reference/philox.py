@@ -43,6 +43,13 @@ def uniform(seed: int, stream: int, item: int) -> float:
     return float(words(seed, stream, item, 1)[0]) / 2.0**32
 
 
+def uniforms(seed: int, stream: int, count: int) -> Array:
+    """That of the items 0 .. count - 1."""
+    counter = np.zeros((count, 4), dtype=np.uint64)
+    counter[:, 1], counter[:, 2] = stream, np.arange(count)
+    return philox(counter, (seed % 2**32, seed // 2**32))[:, 0].astype(np.float64) / 2.0**32
+
+
 def normal(seed: int, stream: int, item: int, count: int) -> Array:
     """Each pair of words (a, b) gives sqrt(-2 log u) times cos t and sin t, u = (a + 1) / 2^32 in
     (0, 1], t = 2 pi b / 2^32."""

@@ -11,7 +11,8 @@
 
 namespace ood {
 
-/// Kernel PCA with the cosine kernel (CoP): what the principal directions leave over of a direction.
+/// Kernel PCA with the cosine kernel (CoP): what the principal directions leave over of a row at
+/// unit length.
 ///
 ///   s(z) = -|(I - U^T U)(z' - mu)|_2,   z' = z / |z|_2        higher = more in-distribution
 ///   mu   = 1/n sum_i z'_i,   S = 1/n sum_i (z'_i - mu)(z'_i - mu)^T

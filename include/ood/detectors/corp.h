@@ -29,8 +29,8 @@ namespace ood {
 ///        the rank of S, which is below n), so that no residual is left
 /// source Fang et al., NeurIPS 2024, arXiv:2402.02949, CoRP, with its variance, gamma and M for
 ///        CIFAR-10; preset `imagenet` is the other one. W and v come from the seed alone
-///        (ood/random.h) and are not kept in files; in the published code each run has others. A row
-///        of zeros stays zero. Its fusion with other scores is not here.
+///        (ood/random.h) and are not kept in files; in the published code each run has others. A
+///        row of zeros stays zero. Its fusion with other scores is not here.
 class Corp final : public Detector {
  public:
   struct Options {

@@ -25,13 +25,14 @@ namespace ood {
 /// cost   fit O(n D C), score O(m D (C + log bins)); state D bins + C D floats; in fit D bins
 ///        doubles for each thread
 /// source Liu et al., ICLR 2024, arXiv:2306.02879, NAC-UE of the layer before the last linear one,
-///        with its settings for CIFAR-10; presets `cifar100` and `imagenet-resnet50` are the others.
-///        The paper adds layers, whose gradients are not stored; for the last one the gradient has
-///        this closed form, and z_j > 0 or not, a_j is compared by its argument, so that nothing
-///        saturates. It describes equal bins; those of its published code for OpenOOD are these,
-///        50 of them meaning 48 and one above 1 that stays empty. There the 1,000 rows are balanced
-///        over the classes; here they are drawn from all, as no labels are needed. pytorch-ood has
-///        geometric bins, narrow at 0 and 1, and counts all rows.
+///        with its settings for CIFAR-10; presets `cifar100` and `imagenet-resnet50` are others. The
+///        paper adds up layers; the gradients of deeper ones are not stored, that of this one has
+///        the closed form above. States are compared as arguments of the sigmoid, which does not
+///        round them to 0, 1/2 and 1. The bins are those of the published code for OpenOOD, where
+///        50 mean 48 and one above 1 that stays empty; the authors' first code has equal bins.
+///        There the 1,000 rows are balanced over the classes; here they are drawn from all, so that
+///        no labels are needed. pytorch-ood has geometric bins, narrow at 0 and 1, and counts all
+///        rows.
 class Nac final : public Detector {
  public:
   struct Options {

@@ -30,7 +30,8 @@ namespace ood {
 /// needs  features [n, D] in fit; features, and logits for the factor, in score
 /// fit    one pass: moments in float64; then an eigendecomposition
 /// score  features [m, D], logits [m, C] -> out [m]; unit: logits, or in [0, 1] without the factor
-/// cost   fit O(n D^2 + D^3), score O(m D d); state d D floats; in fit 2 D^2 doubles for each thread
+/// cost   fit O(n D^2 + D^3), score O(m D d); state d D floats; in fit 2 D^2 doubles for each
+///        thread
 /// errors std::domain_error: dim above the rank of the covariance, whose other directions are
 ///        arbitrary; features of which no column varies
 /// source Ben Ammar et al., ICLR 2024, arXiv:2310.06823, with the factor, as for its transformers

@@ -18,9 +18,9 @@ namespace ood {
 ///   W_r  = W + delta |w_c| e_rc / |e_rc| (row by row),  e_rc ~ N(0, I)
 ///   K(y) = sum_k (p_k - q_k)(log p_k - log q_k): the divergences of p from q and of q from p
 ///   p, q = (P + epsilon) / sum, (Q + epsilon) / sum over the bins
-///   Q(y) = the share of the entries of y in each of `bins` equal bins of [least - gap, most + gap],
-///          then the mean over `window` bins, (window - 1) / 2 of them to the left, rounded down;
-///          beyond the ends stands the bin at the end
+///   Q(y) = the share of the entries of y in each of `bins` equal bins of
+///          [least - gap, most + gap], then the mean over `window` bins, (window - 1) / 2 of them,
+///          rounded down, to the left; beyond the ends stands the bin at the end
 ///   P    = the mean over the training rows of that share, not smoothed
 ///
 /// least and most are those of all entries of all training rows, gap = (most - least) / n; entries
