@@ -141,8 +141,8 @@ void CombinedMembers::prepare() {
 void CombinedMembers::score(const MemberView& view, const Batch& tile, std::span<float> out) const {
   const MatrixD scores = score_members(members, view, tile);
   for (Index i = 0; i < scores.rows(); ++i)
-    out[static_cast<std::size_t>(i)] = static_cast<float>(combination_.combine(
-        {scores.row(i).data(), static_cast<std::size_t>(scores.cols())}));
+    out[static_cast<std::size_t>(i)] = static_cast<float>(
+        combination_.combine({scores.row(i).data(), static_cast<std::size_t>(scores.cols())}));
 }
 
 void CombinedMembers::visit(FieldVisitor& v) {

@@ -46,8 +46,8 @@ void ScoreCombination::fit(CombinationRule rule, const MatrixD& id, const Matrix
     const double mean = statistics.mean();
     const double variance = (statistics.array() - mean).square().mean();
     if (!(variance > 0))
-      throw std::domain_error(fmt::format("{} calibration rows have one p-value, expected several",
-                                          n));
+      throw std::domain_error(
+          fmt::format("{} calibration rows have one p-value, expected several", n));
     statistic_scale_ = variance / (2 * mean);
     half_degrees_ = mean * mean / variance;
     return;

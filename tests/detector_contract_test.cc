@@ -265,12 +265,11 @@ TEST_CASE("contract: NaN and infinity in fit are an error that says where") {
     for (const auto& [bad, spelled] :
          {std::pair{std::nanf(""), "NaN"}, {std::numeric_limits<float>::infinity(), "infinity"}}) {
       data.spoil(4'321, bad);
-      CHECK(message_of([&] {
-              fit(*detector, data.batch(), 1'000);
-            }).starts_with(fmt::format("{}.fit: memory/{}", name, field)));
-      CHECK(contains(message_of([&] { fit(*detector, data.batch(), 1'000); }),
-                     fmt::format(" has {} at row 4321, column {}, expected finite numbers", spelled,
-                                 4'321 % width)));
+      const std::string message = message_of([&] { fit(*detector, data.batch(), 1'000); });
+      CHECK(message.starts_with(name + ".fit: "));  // then those that it is made of, if it is
+      CHECK(contains(message, "memory/" + field));
+      CHECK(contains(message, fmt::format(" has {} at row 4321, column {}, expected finite numbers",
+                                          spelled, 4'321 % width)));
       CHECK_FALSE(detector->fitted());
     }
   }
@@ -355,10 +354,11 @@ TEST_CASE("contract: options can be read, set, and are refused by name or range"
       CAPTURE(option.name);
       CHECK_FALSE(option.help.empty());
       as_they_are[option.name] = to_text(option.value);
-      CHECK(contains(message_of([&] {
-                       detector->set_options({{option.name, std::string("!")}});
-                     }),
-                     name + ": option " + option.name + " has !, expected "));
+      const std::string message = message_of([&] {
+        detector->set_options({{option.name, std::string("!")}});
+      });
+      if (option.expected == "text" && message.empty()) continue;  // any text will do
+      CHECK(contains(message, name + ": option " + option.name + " has !, expected "));
     }
     detector->set_options(as_they_are);  // text reads back as the option's own type
     for (const OptionInfo& option : detector->options())

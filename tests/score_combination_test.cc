@@ -47,7 +47,8 @@ TEST_CASE("combination: fisher, by hand") {
   CHECK(combine(CombinationRule::fisher, 0.9, 9) < combine(CombinationRule::fisher, 1, 9));
 }
 
-TEST_CASE("combination: fisher is a p-value where scores are independent, brown where they are not") {
+TEST_CASE(
+    "combination: fisher is a p-value where scores are independent, brown where they are not") {
   std::mt19937 random(1);
   std::normal_distribution<double> normal;
   const auto draw = [&](Index rows, double common) {

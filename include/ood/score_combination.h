@@ -56,8 +56,8 @@ class ScoreCombination {
   double fisher_statistic(std::span<const double> scores) const;
 
   CombinationRule rule_ = CombinationRule::mean;
-  VectorD center_, scale_;  // [m]
-  MatrixD sorted_;          // [m, n], each row ascending
+  VectorD center_, scale_;                         // [m]
+  MatrixD sorted_;                                 // [m, n], each row ascending
   double statistic_scale_ = 1, half_degrees_ = 0;  // of brown and fisher
   VectorD weights_;                                // [m]
   double intercept_ = 0;

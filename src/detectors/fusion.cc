@@ -26,7 +26,12 @@ void Fusion::visit(FieldVisitor& v) {
   v.option("detectors", options_.detectors, "names joined by +, options in parentheses");
   v.option("rule", options_.rule, kCombinationRules, "how scores become one");
   if (made_of_ != options_.detectors) {
-    combined_.members = members_of(options_.detectors);
+    try {
+      combined_.members = members_of(options_.detectors);
+    } catch (const std::invalid_argument& error) {
+      throw_invalid("{}: option detectors has {}, expected detectors joined by +: {}", kName,
+                    options_.detectors, error.what());
+    }
     names_.clear();
     for (const Member& member : combined_.members)
       names_.push_back(fmt::format("{}", member->name()));
@@ -38,8 +43,7 @@ void Fusion::visit(FieldVisitor& v) {
 void Fusion::fit_data(const FitData& data, const Exec& exec) {
   const SourceInfo& info = data.in_distribution(Split::train).info();
   check_source(info);
-  for (const Member& member : combined_.members)
-    member->fit(data, exec);
+  for (const Member& member : combined_.members) member->fit(data, exec);
   combined_.calibrate(options_.rule, names_, as_it_is, data, needs().score, exec);
   set_fitted(info);
 }

@@ -60,6 +60,24 @@ Inputs of_layers(Inputs inputs) {
   return inputs;
 }
 
+/// The detector that is put on each layer.
+Member prototype_of(const std::string& text) {
+  try {
+    Member member(text);
+    const Needs needs = member->needs();
+    const Inputs other =
+        needs.fit.with(needs.score).without({.features = true, .logits = true, .labels = true});
+    if (!needs.score.features || other.any())
+      throw_invalid("it needs {}", fmt::join(needs.fit.with(needs.score).names(), ", "));
+    return member;
+  } catch (const std::invalid_argument& error) {
+    throw_invalid(
+        "{}: option detector has {}, expected one that reads features, and of the rest at most "
+        "logits and labels: {}",
+        Layers::kName, text, error.what());
+  }
+}
+
 void require_layers(const SourceInfo& info, const std::vector<std::string>& names) {
   for (const std::string& name : names)
     if (!info.layers.contains(name)) {
@@ -87,15 +105,7 @@ void Layers::visit(FieldVisitor& v) {
   v.option("layers", options_.layers, "names joined by commas; empty: all");
   v.option("rule", options_.rule, kCombinationRules, "how scores become one");
   if (made_of_ != options_.detector) {
-    Member member(options_.detector);
-    const Needs own = member->needs();
-    const Inputs other = own.fit.with(own.score).without(
-        {.features = true, .logits = true, .labels = true});
-    if (!own.score.features || other.any())
-      throw_invalid("{}: option detector has {}, expected one that reads features, and of the rest "
-                    "at most logits and labels",
-                    kName, options_.detector);
-    prototype_ = std::move(member);
+    prototype_ = prototype_of(options_.detector);
     made_of_ = options_.detector;
   }
   v.state("fitted_layers", fitted_layers_);
@@ -165,8 +175,8 @@ void Layers::prepare() {
 }
 
 void Layers::score_tile(const Batch& tile, std::span<float> out) const {
-  combined_.score(
-      [this](const Batch& batch, std::size_t layer) { return layer_of(batch, layer); }, tile, out);
+  combined_.score([this](const Batch& batch, std::size_t layer) { return layer_of(batch, layer); },
+                  tile, out);
 }
 
 Diagnostics Layers::found() const { return combined_.found(names_); }

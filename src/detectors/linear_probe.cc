@@ -102,7 +102,8 @@ void LinearProbe::fit_data(const FitData& data, const Exec& exec) {
     const SourceInfo& from = outliers->info();
     if (from.dim != info.dim)
       throw_invalid("{} has features of {} columns, expected {}", from.name, from.dim, info.dim);
-    const Index most = std::max<Index>(1, options_.rows * from.rows / std::max(available, options_.rows));
+    const Index most =
+        std::max<Index>(1, options_.rows * from.rows / std::max(available, options_.rows));
     const Matrix rows = sample_rows(*outliers, most, options_.seed, exec);
     examples.outliers.conservativeResize(examples.outliers.rows() + rows.rows(), info.dim);
     examples.outliers.bottomRows(rows.rows()) = rows;

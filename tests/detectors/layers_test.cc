@@ -38,8 +38,8 @@ TEST_CASE("layers: one layer is its detector, standardised") {
   single->fit(alone);
   const auto scores = layers.score(kTest.batch()), expected = single->score(test_of_layer);
   // an affine map: the same quotient for any two rows
-  const double slope = static_cast<double>(scores[1] - scores[0]) /
-                       static_cast<double>(expected[1] - expected[0]);
+  const double slope =
+      static_cast<double>(scores[1] - scores[0]) / static_cast<double>(expected[1] - expected[0]);
   CHECK(slope > 0);
   for (std::size_t i = 2; i < 50; ++i)
     CHECK(static_cast<double>(scores[i] - scores[0]) ==
@@ -70,11 +70,16 @@ TEST_CASE("layers: a layer that is not there is named, with those that are") {
 }
 
 TEST_CASE("layers: only detectors of features alone can be on each layer") {
-  for (const char* text : {"energy", "vim", "residual", "layers"}) {
+  for (const auto& [text, needs] : {std::pair<std::string, std::string>{"energy", "logits"},
+                                    {"vim", "features, logits, head"},
+                                    {"residual", "features, head"},
+                                    {"layers", "labels, layers"}}) {
     CAPTURE(text);
     CHECK(message_of([&] { Layers({.detector = text}); }) ==
-          std::string("layers: option detector has ") + text +
-              ", expected one that reads features, and of the rest at most logits and labels");
+          "layers: option detector has " + text +
+              ", expected one that reads features, and of the rest at most logits and labels: it "
+              "needs " +
+              needs);
   }
 }
 

@@ -54,7 +54,7 @@ TEST_CASE("linear_probe: without outliers there is nothing to learn from") {
 TEST_CASE("linear_probe: outliers of another width are an error that says both") {
   const auto narrow = test::make_everything(30, 7, 3, 4);
   MemorySource val(kVal.batch()), outliers(narrow.batch());
-  CHECK_THROWS_WITH_AS(
-      LinearProbe().fit({.id_val = &val, .ood_val = {{"x", &outliers}}}),
-      "linear_probe.fit: memory has features of 7 columns, expected 9", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(LinearProbe().fit({.id_val = &val, .ood_val = {{"x", &outliers}}}),
+                       "linear_probe.fit: memory has features of 7 columns, expected 9",
+                       std::invalid_argument);
 }
