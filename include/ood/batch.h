@@ -1,10 +1,12 @@
 /// What a network gave for a block of samples, and where such blocks come from.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -39,6 +41,7 @@ struct Inputs {
 
 /// In-distribution rows that a detector may be fitted on.
 enum class Split { train, id_val };
+inline constexpr std::array<std::string_view, 2> kFitSplits = {"train", "id_val"};
 
 /// What a detector needs to be fitted and to score.
 struct Needs {

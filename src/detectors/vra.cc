@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::array<std::string_view, 2> kScopeNames = {"dimension", "all"};
 constexpr std::array<std::string_view, 2> kBelowNames = {"zero", "clip"};
-constexpr std::array<std::string_view, 2> kSplitNames = {"train", "id_val"};
 
 void require_order(const char* what, double low, double high) {
   if (low > high) throw_invalid("{} has {}, expected at most the upper one, {}", what, low, high);
@@ -40,7 +39,7 @@ void Vra::visit(FieldVisitor& v) {
            "percentiles of each dimension, or of all entries");
   v.option("below", options_.below, kBelowNames, "entries below l become 0, or l");
   v.option("lift", options_.lift, Range{}, "added to entries in [l, h]; 0.6 in VRA+ for CIFAR");
-  v.option("split", options_.split, kSplitNames, "whose percentiles");
+  v.option("split", options_.split, kFitSplits, "whose percentiles");
   v.option("thresholds", options_.thresholds, Range{},
            "l and h of all dimensions; none: from the percentiles");
   v.state("low_threshold", low_);

@@ -5,18 +5,24 @@ The files are not part of the project; without them these tests are skipped.
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 from pathlib import Path
 from typing import Any, Callable
 
-import h5py
 import numpy as np
 import pytest
-import scipy.linalg
-from scipy.special import logsumexp, xlogy
 from sklearn.metrics import roc_auc_score
+
+from transcriptions import (
+    banks,
+    fitted_logits,
+    gaussians,
+    logits,
+    margins,
+    shaping,
+    subspaces,
+)
+from transcriptions.arrays import Arrays, Score, unit_rows
 
 # Names in reference_results.json
 REFERENCE = {"msp": "msp", "max_logit": "maxlogit", "energy": "energy",
@@ -47,177 +53,79 @@ def test_agrees_with_the_reference_table(case: tuple[Path, Any], shared_data: Pa
     assert compared == len(REFERENCE) * len(reference["ood"])
 
 
-class Arrays:
-    """The float32 arrays of a file, computed with in float64."""
-
-    def __init__(self, path: Path) -> None:
-        with h5py.File(path) as file:
-            self.labels = file["train/labels"][:]
-            self.features = {"train": file["train/features"][:].astype(np.float64),
-                             "id_test": file["id_test/features"][:].astype(np.float64)}
-            self.logits = {"id_test": file["id_test/logits"][:].astype(np.float64)}
-            self.weight = file["head/weight"][:].astype(np.float64)
-            self.bias = file["head/bias"][:].astype(np.float64)
-            self.ood = list(file["ood"])
-            for name in self.ood:
-                self.features[name] = file[f"ood/{name}/features"][:].astype(np.float64)
-                self.logits[name] = file[f"ood/{name}/logits"][:].astype(np.float64)
-        self.means = np.stack([self.features["train"][self.labels == c].mean(axis=0)
-                               for c in range(self.labels.max() + 1)])
-
-
-Score = Callable[[str], np.ndarray]  # name of a set -> a score for each row
-
-
-def entropy(data: Arrays) -> Score:
-    def score(name: str) -> np.ndarray:
-        log_p = data.logits[name] - logsumexp(data.logits[name], axis=1, keepdims=True)
-        return xlogy(np.exp(log_p), np.exp(log_p)).sum(axis=1)
-    return score
-
-
-def gen(data: Arrays) -> Score:
-    def score(name: str) -> np.ndarray:
-        log_p = data.logits[name] - logsumexp(data.logits[name], axis=1, keepdims=True)
-        return -((np.exp(log_p) * -np.expm1(log_p)) ** 0.1).sum(axis=1)
-    return score
-
-
-def doctor(data: Arrays) -> Score:
-    def score(name: str) -> np.ndarray:
-        log_p = data.logits[name] - logsumexp(data.logits[name], axis=1, keepdims=True)
-        return (np.exp(log_p) * np.expm1(log_p)).sum(axis=1)
-    return score
+# With the defaults. Brute force over the bank takes numpy minutes: see BANKS.
+DEFAULTS = [
+    logits.entropy, logits.gen, logits.doctor, logits.kl_uniform,
+    fitted_logits.temperature_scaling, fitted_logits.kl_matching, fitted_logits.openmax,
+    gaussians.relative_mahalanobis, gaussians.ssd, gaussians.gaussian_density,
+    gaussians.max_cosine, gaussians.residual,
+    banks.she, banks.pnml,
+    subspaces.neco, subspaces.cop, subspaces.wdiscood, subspaces.weiper, subspaces.nac,
+    shaping.react, shaping.vra, shaping.optfs, shaping.dice, shaping.ash, shaping.scale,
+    shaping.lts,
+    margins.fdbd, margins.nci, margins.caref, margins.cadref, margins.gradnorm, margins.ora,
+]
+# (detector, what follows -p, transcription)
+OPTIONS = [
+    ("mahalanobis", "preset=mahalanobis++",
+     lambda data: gaussians.tied_mahalanobis(unit_rows(data))),
+    ("relative_mahalanobis", "preset=relative_mahalanobis++",
+     lambda data: gaussians.relative_mahalanobis(unit_rows(data))),
+    ("gaussian_density", "preset=gem", gaussians.gem),
+    *((detector, f"preset={preset}", score) for detector, preset, score in fitted_logits.PRESETS),
+    *subspaces.OPTIONS,
+    ("react", "preset=pytorch_ood", shaping.react_at_1),
+    ("vra", "preset=openood", shaping.vra_clip_all),
+    ("vra", "preset=pytorch_ood", shaping.vra_clip),
+    ("ash", "preset=openood", shaping.ash_b),
+    ("fdbd", "normalizer=norm", lambda data: margins.fdbd(data, "norm")),
+    ("nci", "preset=pytorch_ood", lambda data: margins.nci(data, 0)),
+]
+BANKS = [
+    ("nnguide", "k=10", banks.nnguide),
+    ("nnguide", "preset=pytorch_ood", banks.nnguide_pytorch_ood),
+    ("relation", "power=1", banks.relation),
+    ("knn", "preset=pytorch_ood", banks.knn_pytorch_ood),
+]
 
 
-def kl_uniform(data: Arrays) -> Score:
-    def score(name: str) -> np.ndarray:
-        logits = data.logits[name]
-        return logsumexp(logits, axis=1) - logits.mean(axis=1) - np.log(logits.shape[1])
-    return score
-
-
-def max_cosine(data: Arrays) -> Score:
-    directions = data.means / np.linalg.norm(data.means, axis=1, keepdims=True)
-
-    def score(name: str) -> np.ndarray:
-        z = data.features[name]
-        return (z @ directions.T).max(axis=1) / np.linalg.norm(z, axis=1)
-    return score
-
-
-def relative_mahalanobis(data: Arrays) -> Score:
-    train = data.features["train"]
-    mean = train.mean(axis=0)
-    within, total = train - data.means[data.labels], train - mean
-    precision = scipy.linalg.pinvh(within.T @ within / len(train))
-    background = scipy.linalg.pinvh(total.T @ total / len(train))
-
-    def squared(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        return np.einsum("ij,jk,ik->i", rows, matrix, rows, optimize=True)
-
-    def score(name: str) -> np.ndarray:
-        z = data.features[name]
-        nearest = np.min([squared(z - mu, precision) for mu in data.means], axis=0)
-        return squared(z - mean, background) - nearest
-    return score
-
-
-def unit_rows(data: Arrays) -> Arrays:
-    unit = copy.copy(data)
-    unit.features = {name: z / np.linalg.norm(z, axis=1, keepdims=True)
-                     for name, z in data.features.items()}
-    train = unit.features["train"]
-    unit.means = np.stack([train[data.labels == c].mean(axis=0) for c in range(len(data.means))])
-    return unit
-
-
-def tied_mahalanobis(data: Arrays) -> Score:
-    within = data.features["train"] - data.means[data.labels]
-    precision = scipy.linalg.pinvh(within.T @ within / len(within))
-
-    def score(name: str) -> np.ndarray:
-        return -np.min([np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
-                        for rows in (data.features[name] - mu for mu in data.means)], axis=0)
-    return score
-
-
-def ssd(data: Arrays) -> Score:
-    train = unit_rows(data).features["train"]
-    mean = train.mean(axis=0)
-    precision = scipy.linalg.pinvh(np.cov(train, rowvar=False, bias=True))
-
-    def score(name: str) -> np.ndarray:
-        rows = unit_rows(data).features[name] - mean
-        return -np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
-    return score
-
-
-def gaussian_density(data: Arrays) -> Score:
-    dim = data.means.shape[1]
-
-    def log_density(rows: np.ndarray, own: np.ndarray) -> np.ndarray:
-        mean, covariance = own.mean(axis=0), np.cov(own, rowvar=False)
-        squared = ((rows - mean) * np.linalg.solve(covariance, (rows - mean).T).T).sum(axis=1)
-        volume = np.linalg.slogdet(covariance)[1] + dim * math.log(2 * math.pi)
-        return math.log(len(own) / len(data.labels)) - 0.5 * (squared + volume)
-
-    def score(name: str) -> np.ndarray:
-        return logsumexp([log_density(data.features[name], data.features["train"][data.labels == c])
-                          for c in range(len(data.means))], axis=0)
-    return score
-
-
-def gem(data: Arrays) -> Score:
-    within = data.features["train"] - data.means[data.labels]
-    precision = scipy.linalg.pinvh(within.T @ within / len(within))
-
-    def score(name: str) -> np.ndarray:
-        return logsumexp([-0.5 * np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
-                          for rows in (data.features[name] - mu for mu in data.means)], axis=0)
-    return score
-
-
-def residual(data: Arrays) -> Score:
-    origin = -scipy.linalg.pinv(data.weight) @ data.bias
-    train = data.features["train"] - origin
-    dim = train.shape[1] // 2  # of features narrower than 768
-    basis = np.linalg.eigh(train.T @ train / len(train))[1][:, :-dim]
-
-    def score(name: str) -> np.ndarray:
-        return -np.linalg.norm((data.features[name] - origin) @ basis, axis=1)
-    return score
-
-
-def check(rows: list[Any], data: Arrays, score: Score, tolerance: float) -> None:
+def check(rows: list[Any], data: Arrays, score: Score, sets: list[str]) -> None:
     id_scores = score("id_test")
-    for name in data.ood:
+    for name in sets:
         row = next(row for row in rows if row["dataset"] == name)
         ood_scores = score(name)
         want = roc_auc_score(np.r_[np.ones(len(id_scores)), np.zeros(len(ood_scores))],
                              np.r_[id_scores, ood_scores])
-        assert row["auroc"] == pytest.approx(want, abs=tolerance), name
+        assert row["auroc"] == pytest.approx(want, abs=1e-5), name
 
 
-@pytest.mark.parametrize("transcription", [entropy, gen, doctor, kl_uniform, relative_mahalanobis,
-                                           ssd, gaussian_density, max_cosine, residual])
-def test_agrees_with_float64(case: tuple[Path, Any],
+@pytest.fixture(scope="module")
+def arrays(case: tuple[Path, Any]) -> Arrays:
+    return Arrays(case[0])
+
+
+@pytest.mark.parametrize("transcription", DEFAULTS, ids=lambda score: score.__name__)
+def test_agrees_with_float64(case: tuple[Path, Any], arrays: Arrays,
                              transcription: Callable[[Arrays], Score]) -> None:
-    path, report = case
-    rows = [row for row in report["rows"] if row["detector"] == transcription.__name__]
+    rows = [row for row in case[1]["rows"] if row["detector"] == transcription.__name__]
     # 1 - p loses digits of float64 too where p is near 1: gen and doctor are compared to what numpy
     # can do
-    check(rows, data := Arrays(path), transcription(data), 1e-5)
+    check(rows, arrays, transcription(arrays), arrays.ood)
 
 
-@pytest.mark.parametrize(("detector", "preset", "transcription"), [
-    ("mahalanobis", "mahalanobis++", lambda data: tied_mahalanobis(unit_rows(data))),
-    ("relative_mahalanobis", "relative_mahalanobis++",
-     lambda data: relative_mahalanobis(unit_rows(data))),
-    ("gaussian_density", "gem", gem)])
-def test_presets_agree_with_float64(case: tuple[Path, Any], evaluate: Callable[..., Any],
-                                    detector: str, preset: str,
+@pytest.mark.parametrize(("detector", "options", "transcription"), OPTIONS)
+def test_options_agree_with_float64(case: tuple[Path, Any], arrays: Arrays,
+                                    evaluate: Callable[..., Any], detector: str, options: str,
                                     transcription: Callable[[Arrays], Score]) -> None:
-    path, _ = case
-    rows = evaluate(path, "-d", detector, "-p", f"preset={preset}")["rows"]
-    check(rows, data := Arrays(path), transcription(data), 1e-5)
+    rows = evaluate(case[0], "-d", detector, "-p", options)["rows"]
+    check(rows, arrays, transcription(arrays), arrays.ood)
+
+
+@pytest.mark.parametrize(("detector", "options", "transcription"), BANKS)
+def test_banks_agree_with_float64(shared_data: Path, evaluate: Callable[..., Any], detector: str,
+                                  options: str, transcription: Callable[[Arrays], Score]) -> None:
+    """On one file and two sets: numpy compares each row with the whole bank."""
+    path = shared_data / FILES[0]
+    rows = evaluate(path, "-d", detector, "-p", options)["rows"]
+    data = Arrays(path)
+    check(rows, data, transcription(data), ["svhn", "textures"])

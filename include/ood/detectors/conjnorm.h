@@ -117,9 +117,11 @@ class ConjNorm final : public Detector {
   Proposal proposal_used() const { return proposal_used_; }
 
   void visit(FieldVisitor& v) override {
-    v.option("p", options_.p, Range{.min = 1, .max = 1e6, .open_min = true},
+    v.option("p", options_.p,
+             Range{.min = 1, .max = 1e6, .open_min = true}.swept({1.5, 1.8, 2, 2.2, 2.5, 3}),
              "norm of psi; the paper searches (1, 3]");
-    v.option("temperature", options_.temperature, Range{.min = 1e-20, .max = 1e20}, "t");
+    v.option("temperature", options_.temperature,
+             Range{.min = 1e-20, .max = 1e20}.swept({0.0005, 0.005, 0.05, 0.08}), "t");
     v.option("gradient", options_.gradient, kGradients,
              "of phi at the means: the formula, or as the authors' scripts normalise it");
     v.option("partition", options_.partition, kPartitions,

@@ -36,8 +36,8 @@ class Msp final : public Detector {
   }
 
   void visit(FieldVisitor& v) override {
-    v.option("temperature", options_.temperature, Range{.min = 1e-6, .max = 1e6},
-             "T; 1 in the paper");
+    v.option("temperature", options_.temperature,
+             Range{.min = 1e-6, .max = 1e6}.swept({0.01, 1, 10}), "T; 1 in the paper");
   }
 
  private:

@@ -53,15 +53,13 @@ class ReAct final : public Detector {
   void visit(FieldVisitor& v) override {
     v.option("percentile", options_.percentile, Range{.min = 0, .max = 100}.swept({85, 90, 95, 99}),
              "of all entries: t");
-    v.option("split", options_.split, kSplitNames, "whose percentile");
+    v.option("split", options_.split, kFitSplits, "whose percentile");
     v.option("threshold", options_.threshold, Range::at_least(0), "t; 0: from the percentile");
     v.state("clip", clip_);
     head_.visit(v);
   }
 
  private:
-  static constexpr std::array<std::string_view, 2> kSplitNames = {"train", "id_val"};
-
   void fit_state(BatchSource& source, const Exec& exec) override {
     head_.fit(*source.head());
     const std::array<double, 1> percentiles = {options_.percentile};

@@ -21,26 +21,36 @@ namespace ood {
 /// errors std::domain_error: d not below the rank of M, so that no residual is left
 /// source Wang et al., CVPR 2022, arXiv:2203.10807: the Residual score of its ablation, with the d
 ///        of its code for `dim` = 0: 1000 where D >= 2048, 512 where D >= 768, else D / 2. No
-///        deviation; fitted on train as there. OpenOOD fits on validation rows and takes d = 512
-///        whatever D is, which leaves nothing of the 512 features of a ResNet-18 and scores all
+///        deviation; fitted on train as there. Preset openood: the validation rows, and d = 512
+///        whatever D is, which there leaves nothing of the 512 features of a ResNet-18 and scores all
 ///        rows 0; here that is an error. See ood/residual_space.h.
 class Residual final : public Detector {
  public:
   struct Options {
-    Index dim = 0;  ///< d, the principal dimension; 0: the rule of the paper's code
+    Index dim = 0;               ///< d, the principal dimension; 0: the rule of the paper's code
+    Split split = Split::train;  ///< whose second moment
   };
   static constexpr std::string_view kName = "residual";
   Residual() = default;
   explicit Residual(const Options& options) : options_(options) { check_options(); }
   std::string_view name() const override { return kName; }
   Needs needs() const override {
-    return {.fit = {.features = true, .head = true}, .score = {.features = true}};
+    return {.fit = {.features = true, .head = true},
+            .score = {.features = true},
+            .split = options_.split};
   }
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Residual>(*this); }
+
+  std::vector<Preset> presets() const override {
+    return {{"openood",
+             {{"dim", Index{512}}, {"split", "id_val"}},
+             "as OpenOOD: 512 dimensions of the validation set"}};
+  }
 
   void visit(FieldVisitor& v) override {
     v.option("dim", options_.dim, Range::at_least(0),
              "principal dimension; 0: 1000 if D >= 2048, 512 if D >= 768, else D / 2");
+    v.option("split", options_.split, kFitSplits, "whose second moment");
     space_.visit(v);
   }
 

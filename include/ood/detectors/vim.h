@@ -31,8 +31,8 @@ namespace ood {
 /// source Wang et al., CVPR 2022, arXiv:2203.10807, with the d of its code for `dim` = 0: 1000
 ///        where D >= 2048, 512 where D >= 768, else D / 2. In the paper the score is the
 ///        probability p of the virtual class; here, as in its code, the energy less the virtual
-///        logit, which is log((1 - p) / p) and does not saturate (the same order). OpenOOD takes
-///        d = 256 and searches it; pytorch-ood takes d as given, clips logits to +-100 and uses a
+///        logit, which is log((1 - p) / p) and does not saturate (the same order). Preset
+///        openood: d = 256, which OpenOOD then searches; pytorch-ood takes d as given, clips logits to +-100 and uses a
 ///        general, not a symmetric, eigendecomposition. See ood/residual_space.h.
 class Vim final : public Detector {
  public:
@@ -49,10 +49,14 @@ class Vim final : public Detector {
   }
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Vim>(*this); }
 
+  std::vector<Preset> presets() const override {
+    return {{"openood", {{"dim", Index{256}}}, "as OpenOOD"}};
+  }
+
   double alpha() const { return alpha_; }
 
   void visit(FieldVisitor& v) override {
-    v.option("dim", options_.dim, Range::at_least(0),
+    v.option("dim", options_.dim, Range::at_least(0).swept({256, 1000}),
              "principal dimension; 0: 1000 if D >= 2048, 512 if D >= 768, else D / 2");
     v.state("alpha", alpha_);
     space_.visit(v);

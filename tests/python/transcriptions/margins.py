@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
 
 import numpy as np
 from scipy.special import logsumexp, softmax
 
-Arrays = Any  # features, logits, labels, means, weight, bias of a file in float64
-Score = Callable[[str], np.ndarray]  # name of a set -> a score for each row
+from transcriptions.arrays import Arrays, Score
 
 
 def fdbd(data: Arrays, normalizer: str = "distance") -> Score:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable
+from typing import Callable
 
 import numpy as np
 import scipy.linalg
 from scipy.special import log_softmax, logsumexp, softmax
 
-if TYPE_CHECKING:
-    from test_shared_data import Arrays, Score
+from transcriptions.arrays import Arrays, Score
 
 BLOCK = 500  # rows that are compared to the whole bank at a time
 

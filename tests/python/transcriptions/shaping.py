@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from scipy.special import logsumexp
 
-if TYPE_CHECKING:
-    from test_shared_data import Arrays, Score
+from transcriptions.arrays import Arrays, Score
 
 
 def energy(data: Arrays, rows: np.ndarray) -> np.ndarray:

@@ -4,20 +4,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
 
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import logsumexp
 
-Score = Callable[[str], np.ndarray]
+from transcriptions.arrays import Arrays, Score
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - logsumexp(logits, axis=1, keepdims=True)
 
 
-def temperature_scaling(data: Any) -> Score:
+def temperature_scaling(data: Arrays) -> Score:
     logits, rows = data.logits["train"], np.arange(len(data.labels))
 
     def loss(log_t: float) -> float:
@@ -33,12 +32,12 @@ def temperature_scaling(data: Any) -> Score:
     return score
 
 
-def kl_templates(data: Any, classes: np.ndarray) -> np.ndarray:
+def kl_templates(data: Arrays, classes: np.ndarray) -> np.ndarray:
     p = np.exp(log_softmax(data.logits["train"]))
     return np.stack([p[classes == c].mean(axis=0) for c in range(p.shape[1])])
 
 
-def kl_matching(data: Any) -> Score:
+def kl_matching(data: Arrays) -> Score:
     templates = kl_templates(data, data.logits["train"].argmax(axis=1))
 
     def score(name: str) -> np.ndarray:
@@ -48,7 +47,7 @@ def kl_matching(data: Any) -> Score:
     return score
 
 
-def kl_matching_pytorch_ood(data: Any) -> Score:
+def kl_matching_pytorch_ood(data: Arrays) -> Score:
     templates = kl_templates(data, data.labels)
 
     def score(name: str) -> np.ndarray:
@@ -58,7 +57,7 @@ def kl_matching_pytorch_ood(data: Any) -> Score:
     return score
 
 
-def openmax(data: Any, tail: int = 20, alpha: int = 10, correct: bool = True) -> Score:
+def openmax(data: Arrays, tail: int = 20, alpha: int = 10, correct: bool = True) -> Score:
     f = data.logits["train"]
     kept = (f.argmax(axis=1) == data.labels) | (not correct)
     classes = f.shape[1]
@@ -89,11 +88,11 @@ def openmax(data: Any, tail: int = 20, alpha: int = 10, correct: bool = True) ->
     return score
 
 
-def openmax_openood(data: Any) -> Score:
+def openmax_openood(data: Arrays) -> Score:
     return openmax(data, alpha=3)
 
 
-def openmax_pytorch_ood(data: Any) -> Score:
+def openmax_pytorch_ood(data: Arrays) -> Score:
     return openmax(data, tail=25, correct=False)
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
 from conftest import SOURCE
+from transcriptions.arrays import Arrays, Score
 
 sys.path.insert(0, str(SOURCE / "tests/reference"))
 import philox  # noqa: E402
-
-Score = Callable[[str], np.ndarray]  # name of a set -> a score for each row
 
 
 def unit(z: np.ndarray) -> np.ndarray:
@@ -32,7 +30,7 @@ def principal(values: np.ndarray, vectors: np.ndarray, share: float) -> np.ndarr
     return vectors.T[::-1][:int(np.searchsorted(cumulative, share)) + 1]
 
 
-def neco(data: Any, dim: int = 0, factor: bool = True) -> Score:
+def neco(data: Arrays, dim: int = 0, factor: bool = True) -> Score:
     train = data.features["train"]
     mean, std = train.mean(axis=0), train.std(axis=0)
     values, vectors = np.linalg.eigh(np.corrcoef(train, rowvar=False))
@@ -45,11 +43,11 @@ def neco(data: Any, dim: int = 0, factor: bool = True) -> Score:
     return score
 
 
-def neco_of_resnets(data: Any) -> Score:
+def neco_of_resnets(data: Arrays) -> Score:
     return neco(data, factor=False)
 
 
-def left_over(data: Any, mapping: Callable[[np.ndarray], np.ndarray], share: float) -> Score:
+def left_over(data: Arrays, mapping: Callable[[np.ndarray], np.ndarray], share: float) -> Score:
     train = blocks(data.features["train"])
     rows = sum(len(z) for z in train)
     mean = sum(mapping(z).sum(axis=0) for z in train) / rows
@@ -63,15 +61,15 @@ def left_over(data: Any, mapping: Callable[[np.ndarray], np.ndarray], share: flo
     return lambda name: np.concatenate([of_block(z) for z in blocks(data.features[name])])
 
 
-def cop(data: Any, share: float = 0.85) -> Score:
+def cop(data: Arrays, share: float = 0.85) -> Score:
     return left_over(data, unit, share)
 
 
-def cop_of_imagenet(data: Any) -> Score:
+def cop_of_imagenet(data: Arrays) -> Score:
     return cop(data, 0.99)
 
 
-def corp(data: Any, share: float = 0.8, gamma: float = 2.0, dimension: int = 2048) -> Score:
+def corp(data: Arrays, share: float = 0.8, gamma: float = 2.0, dimension: int = 2048) -> Score:
     width = data.features["train"].shape[1]
     weight = np.stack([philox.normal(0, 0x400, m, width) for m in range(dimension)])
     phase = philox.uniforms(0, 0x401, dimension)
@@ -80,7 +78,7 @@ def corp(data: Any, share: float = 0.8, gamma: float = 2.0, dimension: int = 204
             math.sqrt(2 * gamma) * unit(z) @ weight.T + 2 * math.pi * phase), share)
 
 
-def wdiscood(data: Any, weight: float = 5.0) -> Score:
+def wdiscood(data: Arrays, weight: float = 5.0) -> Score:
     train, labels, means = data.features["train"], data.labels, data.means
     within = train - means[labels]
     values, vectors = np.linalg.eigh(within.T @ within / len(train))
@@ -98,7 +96,7 @@ def wdiscood(data: Any, weight: float = 5.0) -> Score:
     return score
 
 
-def weiper(data: Any, copies: int = 100, delta: float = 1.8, lambda1: float = 2.5,
+def weiper(data: Arrays, copies: int = 100, delta: float = 1.8, lambda1: float = 2.5,
            lambda2: float = 0.1, windows: tuple[int, int] = (4, 15), bins: int = 100) -> Score:
     classes, width = data.weight.shape
     noise = np.stack([philox.normal(0, 0x410, i, width) for i in range(copies * classes)])
@@ -143,7 +141,7 @@ def weiper(data: Any, copies: int = 100, delta: float = 1.8, lambda1: float = 2.
     return lambda name: np.concatenate([of_block(z) for z in blocks(data.features[name])])
 
 
-def nac(data: Any, alpha: float = 100.0, saturation: float = 50.0, bins: int = 50,
+def nac(data: Arrays, alpha: float = 100.0, saturation: float = 50.0, bins: int = 50,
         rows: int = 1000) -> Score:
     def states(z: np.ndarray, logits: np.ndarray) -> np.ndarray:
         slope = (np.exp(log_softmax(logits, axis=1)) - 1 / logits.shape[1]) @ data.weight
@@ -167,7 +165,7 @@ def nac(data: Any, alpha: float = 100.0, saturation: float = 50.0, bins: int = 5
     return score
 
 
-def corp_of_256(data: Any) -> Score:
+def corp_of_256(data: Arrays) -> Score:
     return corp(data, dimension=256)
 
 
