@@ -116,7 +116,8 @@ std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector
   const Needs needs = detector.needs();
   if (const std::string name = fit_split(info, detector); !name.empty()) {
     const SplitInfo* split = find_split(info, name);
-    if (split == nullptr) return fmt::format("no /{}", name);
+    if (split == nullptr)
+      return needs.split == Split::train ? "no /train" : "no /id_val and no /train";
     if (auto missing = missing_in(*split, needs.fit); !missing.empty()) return missing;
   } else if (needs.fit.head && !info.splits.empty() && !info.splits.front().source.has.head) {
     return "no head";

@@ -48,7 +48,8 @@ int main(int argc, char** argv) {
     const auto detector =
         ood::make_detector(argv[3], options_of({argv + 4, static_cast<std::size_t>(argc - 4)}));
     const ood::FitSources sources(file);
-    if (detector->needs().fit.any() || detector->needs().outliers.any()) detector->fit(sources.data());
+    if (detector->needs().fit.any() || detector->needs().outliers.any())
+      detector->fit(sources.data());
     std::istringstream splits(argv[2]);
     for (std::string split; std::getline(splits, split, ',');)
       write_scores(*detector, *file.source(split));

@@ -37,9 +37,8 @@ std::string sweep_of(const OptionInfo& option) {
 std::string text_of(const Detector& detector) {
   const Needs needs = detector.needs();
   const std::string_view name = detector.name();
-  std::string text =
-      fmt::format("{}\n  needs: {} to fit{}, {} to score\n", name, or_nothing(needs.fit),
-                  fit_rows(needs), or_nothing(needs.score));
+  std::string text = fmt::format("{}\n  needs: {} to fit{}, {} to score\n", name,
+                                 or_nothing(needs.fit), fit_rows(needs), or_nothing(needs.score));
   for (const OptionInfo& option : detector.options())
     text += fmt::format("  {}.{} = {}  ({}; {}{})\n", name, option.name, to_text(option.value),
                         option.expected, option.help, sweep_of(option));
