@@ -12,18 +12,10 @@ from typing import Any, Callable
 import h5py
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
-from transcriptions import (
-    banks,
-    fitted_logits,
-    gaussians,
-    logits,
-    margins,
-    shaping,
-    subspaces,
-)
-from transcriptions.arrays import Arrays, Score, unit_rows
+from transcriptions.arrays import Arrays, Score
+from transcriptions.cases import BANKS, CASES
+from transcriptions.compare import as_keywords, check_aurocs, check_rows
 
 # Names in reference_results.json
 REFERENCE = {"msp": "msp", "max_logit": "maxlogit", "energy": "energy",
@@ -54,72 +46,21 @@ def test_agrees_with_the_reference_table(case: tuple[Path, Any], shared_data: Pa
     assert compared == len(REFERENCE) * len(reference["ood"])
 
 
-# With the defaults.
-DEFAULTS = [
-    logits.entropy, logits.gen, logits.doctor, logits.kl_uniform,
-    fitted_logits.temperature_scaling, fitted_logits.kl_matching, fitted_logits.openmax,
-    gaussians.relative_mahalanobis, gaussians.ssd, gaussians.gaussian_density,
-    gaussians.max_cosine, gaussians.residual,
-    banks.she, banks.pnml,
-    subspaces.neco, subspaces.cop, subspaces.wdiscood, subspaces.weiper, subspaces.nac,
-    shaping.react, shaping.vra, shaping.optfs, shaping.dice, shaping.ash, shaping.scale,
-    shaping.lts,
-    margins.fdbd, margins.nci, margins.caref, margins.cadref, margins.gradnorm, margins.ora,
-]
-# (detector, what follows -p, transcription)
-OPTIONS = [
-    ("mahalanobis", "preset=mahalanobis++",
-     lambda data: gaussians.tied_mahalanobis(unit_rows(data))),
-    ("relative_mahalanobis", "preset=relative_mahalanobis++",
-     lambda data: gaussians.relative_mahalanobis(unit_rows(data))),
-    ("gaussian_density", "preset=gem", gaussians.gem),
-    *((detector, f"preset={preset}", score) for detector, preset, score in fitted_logits.PRESETS),
-    *subspaces.OPTIONS,
-    ("react", "preset=pytorch_ood", shaping.react_at_1),
-    ("vra", "preset=openood", shaping.vra_clip_all),
-    ("vra", "preset=pytorch_ood", shaping.vra_clip),
-    ("ash", "preset=openood", shaping.ash_b),
-    ("fdbd", "normalizer=norm", lambda data: margins.fdbd(data, "norm")),
-    ("nci", "preset=pytorch_ood", lambda data: margins.nci(data, 0)),
-]
-BANKS = [
-    ("nnguide", "k=10", banks.nnguide),
-    ("nnguide", "preset=pytorch_ood", banks.nnguide_pytorch_ood),
-    ("relation", "power=1", banks.relation),
-    ("knn", "preset=pytorch_ood", banks.knn_pytorch_ood),
-]
-
-
-def check(rows: list[Any], data: Arrays, score: Score, sets: list[str]) -> None:
-    id_scores = score("id_test")
-    for name in sets:
-        row = next(row for row in rows if row["dataset"] == name)
-        ood_scores = score(name)
-        want = roc_auc_score(np.r_[np.ones(len(id_scores)), np.zeros(len(ood_scores))],
-                             np.r_[id_scores, ood_scores])
-        assert row["auroc"] == pytest.approx(want, abs=1e-5), name
-
-
 @pytest.fixture(scope="module")
 def arrays(case: tuple[Path, Any]) -> Arrays:
     return Arrays(case[0])
 
 
-@pytest.mark.parametrize("transcription", DEFAULTS, ids=lambda score: score.__name__)
-def test_agrees_with_float64(case: tuple[Path, Any], arrays: Arrays,
+@pytest.mark.parametrize(("detector", "options", "transcription"), CASES)
+def test_agrees_with_float64(case: tuple[Path, Any], arrays: Arrays, evaluate: Callable[..., Any],
+                             score_rows: Callable[..., np.ndarray], detector: str, options: str,
                              transcription: Callable[[Arrays], Score]) -> None:
-    rows = [row for row in case[1]["rows"] if row["detector"] == transcription.__name__]
-    # 1 - p loses digits of float64 too where p is near 1: gen and doctor are compared to what numpy
-    # can do
-    check(rows, arrays, transcription(arrays), arrays.ood)
-
-
-@pytest.mark.parametrize(("detector", "options", "transcription"), OPTIONS)
-def test_options_agree_with_float64(case: tuple[Path, Any], arrays: Arrays,
-                                    evaluate: Callable[..., Any], detector: str, options: str,
-                                    transcription: Callable[[Arrays], Score]) -> None:
-    rows = evaluate(case[0], "-d", detector, "-p", options)["rows"]
-    check(rows, arrays, transcription(arrays), arrays.ood)
+    path, report = case
+    if options:
+        report = evaluate(path, "-d", detector, "-p", options)
+    score = transcription(arrays)
+    check_aurocs([row for row in report["rows"] if row["detector"] == detector], arrays, score)
+    check_rows(score_rows(path, ["ood/svhn"], detector, **as_keywords(options)), score("svhn"))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +78,6 @@ def thinned(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.mark.parametrize(("detector", "options", "transcription"), BANKS)
 def test_banks_agree_with_float64(thinned: Path, evaluate: Callable[..., Any], detector: str,
                                   options: str, transcription: Callable[[Arrays], Score]) -> None:
-    rows = evaluate(thinned, "-d", detector, "-p", options)["rows"]
-    data = Arrays(thinned)
-    check(rows, data, transcription(data), data.ood)
+    arguments = ("-p", options) if options else ()
+    rows = evaluate(thinned, "-d", detector, *arguments)["rows"]
+    check_aurocs(rows, data := Arrays(thinned), transcription(data))

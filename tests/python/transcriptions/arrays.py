@@ -22,6 +22,10 @@ class Arrays:
                              "id_test": file["id_test/features"][:].astype(np.float64)}
             self.logits = {"train": file["train/logits"][:].astype(np.float64),
                            "id_test": file["id_test/logits"][:].astype(np.float64)}
+            val = "id_val" if "id_val" in file else "train"  # where fits that ask for id_val go
+            self.features["val"] = file[f"{val}/features"][:].astype(np.float64)
+            self.logits["val"] = file[f"{val}/logits"][:].astype(np.float64)
+            self.val_labels = file[f"{val}/labels"][:]
             self.weight = file["head/weight"][:].astype(np.float64)
             self.bias = file["head/bias"][:].astype(np.float64)
             self.ood = list(file["ood"])

@@ -36,6 +36,16 @@ def knn_pytorch_ood(data: Arrays) -> Score:
     return score
 
 
+def knn(data: Arrays, k: int = 50) -> Score:
+    train = unit(data.features["train"])
+
+    def score(name: str) -> np.ndarray:
+        z = unit(data.features[name])
+        cosines = in_blocks(len(z), lambda rows: -np.partition(-z[rows] @ train.T, k - 1)[:, k - 1])
+        return -np.sqrt(np.maximum(2 - 2 * cosines, 0))  # unit rows
+    return score
+
+
 def guided(data: Arrays, weights: np.ndarray, k: int) -> Score:
     bank = weights[:, None] * unit(data.features["train"])
 

@@ -17,10 +17,10 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def temperature_scaling(data: Arrays) -> Score:
-    logits, rows = data.logits["train"], np.arange(len(data.labels))
+    logits, rows = data.logits["val"], np.arange(len(data.val_labels))
 
     def loss(log_t: float) -> float:
-        return -log_softmax(logits / np.exp(log_t))[rows, data.labels].mean()
+        return -log_softmax(logits / np.exp(log_t))[rows, data.val_labels].mean()
 
     t = np.exp(minimize_scalar(loss, bounds=(np.log(1e-2), np.log(1e2)), method="bounded",
                                options={"xatol": 1e-8}).x)
@@ -33,12 +33,12 @@ def temperature_scaling(data: Arrays) -> Score:
 
 
 def kl_templates(data: Arrays, classes: np.ndarray) -> np.ndarray:
-    p = np.exp(log_softmax(data.logits["train"]))
+    p = np.exp(log_softmax(data.logits["val"]))
     return np.stack([p[classes == c].mean(axis=0) for c in range(p.shape[1])])
 
 
 def kl_matching(data: Arrays) -> Score:
-    templates = kl_templates(data, data.logits["train"].argmax(axis=1))
+    templates = kl_templates(data, data.logits["val"].argmax(axis=1))
 
     def score(name: str) -> np.ndarray:
         log_p = log_softmax(data.logits[name])
@@ -48,7 +48,7 @@ def kl_matching(data: Arrays) -> Score:
 
 
 def kl_matching_pytorch_ood(data: Arrays) -> Score:
-    templates = kl_templates(data, data.labels)
+    templates = kl_templates(data, data.val_labels)
 
     def score(name: str) -> np.ndarray:
         log_p = log_softmax(data.logits[name])

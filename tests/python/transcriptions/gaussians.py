@@ -28,7 +28,7 @@ def relative_mahalanobis(data: Arrays) -> Score:
     background = scipy.linalg.pinvh(total.T @ total / len(train))
 
     def squared(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-        return np.einsum("ij,jk,ik->i", rows, matrix, rows, optimize=True)
+        return np.einsum("ij,ij->i", rows @ matrix, rows)
 
     def score(name: str) -> np.ndarray:
         z = data.features[name]
@@ -37,12 +37,12 @@ def relative_mahalanobis(data: Arrays) -> Score:
     return score
 
 
-def tied_mahalanobis(data: Arrays) -> Score:
+def mahalanobis(data: Arrays) -> Score:
     within = data.features["train"] - data.means[data.labels]
     precision = scipy.linalg.pinvh(within.T @ within / len(within))
 
     def score(name: str) -> np.ndarray:
-        return -np.min([np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
+        return -np.min([np.einsum("ij,ij->i", rows @ precision, rows)
                         for rows in (data.features[name] - mu for mu in data.means)], axis=0)
     return score
 
@@ -54,7 +54,7 @@ def ssd(data: Arrays) -> Score:
 
     def score(name: str) -> np.ndarray:
         rows = unit_rows(data).features[name] - mean
-        return -np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
+        return -np.einsum("ij,ij->i", rows @ precision, rows)
     return score
 
 
@@ -75,11 +75,16 @@ def gaussian_density(data: Arrays) -> Score:
 
 def gem(data: Arrays) -> Score:
     within = data.features["train"] - data.means[data.labels]
-    precision = scipy.linalg.pinvh(within.T @ within / len(within))
+    covariance = within.T @ within / len(within)
+    precision = scipy.linalg.pinvh(covariance)
+    values = np.linalg.eigvalsh(covariance)
+    kept = values[values > len(values) * np.finfo(np.float64).eps * values[-1]]
+    volume = np.log(kept).sum() + len(kept) * math.log(2 * math.pi)
 
     def score(name: str) -> np.ndarray:
-        return logsumexp([-0.5 * np.einsum("ij,jk,ik->i", rows, precision, rows, optimize=True)
-                          for rows in (data.features[name] - mu for mu in data.means)], axis=0)
+        squared = [np.einsum("ij,ij->i", rows @ precision, rows)
+                   for rows in (data.features[name] - mu for mu in data.means)]
+        return logsumexp(-0.5 * np.array(squared), axis=0) - math.log(len(squared)) - 0.5 * volume
     return score
 
 
@@ -92,3 +97,9 @@ def residual(data: Arrays) -> Score:
     def score(name: str) -> np.ndarray:
         return -np.linalg.norm((data.features[name] - origin) @ basis, axis=1)
     return score
+
+
+def vim(data: Arrays) -> Score:
+    left_over = residual(data)
+    alpha = data.logits["train"].max(axis=1).mean() / -left_over("train").mean()
+    return lambda name: logsumexp(data.logits[name], axis=1) + alpha * left_over(name)

@@ -32,8 +32,8 @@ def vra(data: Arrays) -> Score:
 
 
 def vra_clip_all(data: Arrays) -> Score:
-    """Preset openood; without id_val the percentiles are those of train."""
-    low, high = np.percentile(data.features["train"], [10, 90])
+    """Preset openood."""
+    low, high = np.percentile(data.features["val"], [10, 90])
     return lambda name: energy(data, np.clip(data.features[name], low, high))
 
 
