@@ -18,7 +18,8 @@ MatrixView copy_rows(const Tensor3View& copies, Index k) {
 
 void require_copies(const Tensor3View& copies, std::string_view what, Index least) {
   if (copies_of(copies) < least)
-    throw_invalid("{} has K = {} copies, expected {} or more", what, copies_of(copies), least);
+    throw std::domain_error(
+        fmt::format("{} has K = {} copies, expected {} or more", what, copies_of(copies), least));
 }
 
 void mean_of_copies(const Tensor3View& copies, Matrix& out) {

@@ -197,10 +197,17 @@ OptionMap with_preset(const Detector& detector, OptionMap given) {
   const auto presets = detector.presets();
   if (named == given.end() || presets.empty()) return given;
   const std::string name = to_text(named->second);
+  if (name == "paper") {  // the defaults are the papers'
+    given.erase(named);
+    for (const OptionInfo& option : make_detector(detector.name())->options())
+      given.emplace(option.name, option.value);  // keeps what was given
+    return given;
+  }
   const auto preset = std::ranges::find(presets, name, &Preset::name);
   if (preset == presets.end()) {
     std::vector<std::string> names;
     for (const Preset& known : presets) names.push_back(known.name);
+    names.emplace_back("paper");
     throw_invalid("{}: preset has {}, expected one of {}", detector.name(), name,
                   fmt::join(names, ", "));
   }
@@ -387,8 +394,18 @@ void Detector::visit_all(FieldVisitor& visitor) {
   visit(visitor);
 }
 
+void Detector::require_size(const char* state, Index got, Index expected) {
+  if (got != expected) throw_invalid("{} has {} entries, expected {}", state, got, expected);
+}
+
 void Detector::finish_loading() {
   check_options();
+  const Inputs read = needs().score;
+  if (fitted_dim_ < 0 || fitted_classes_ < 0 ||
+      ((read.features || read.copy_features) && fitted_dim_ == 0) ||
+      ((read.logits || read.copy_logits) && fitted_classes_ == 0))
+    throw_invalid("{}: fitted_dim has {} and fitted_classes {}, expected the widths of {}", name(),
+                  fitted_dim_, fitted_classes_, fmt::join(read.names(), ", "));
   prepare();
   fitted_ = true;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "errors.h"
 #include "ood/stream.h"
@@ -101,20 +102,22 @@ OptionMap option_map(const Detector& detector) {
 
 }  // namespace
 
-std::string fit_split(const DatasetInfo& info, const Detector& detector) {
-  const Needs needs = detector.needs();
-  if (!needs.fit.without({.head = true}).any()) return {};
-  const std::string_view wanted = needs.split == Split::train ? kTrain : kIdVal;
-  const std::string_view other = needs.split == Split::train ? kIdVal : kTrain;
-  return std::string(find_split(info, wanted) != nullptr || find_split(info, other) == nullptr ||
-                             needs.split == Split::train
-                         ? wanted
-                         : other);
+namespace {
+
+std::string_view asked_split(const Needs& needs) {
+  return needs.split == Split::train ? kTrain : kIdVal;
 }
 
-std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector) {
-  const Needs needs = detector.needs();
-  if (const std::string name = fit_split(info, detector); !name.empty()) {
+/// The split that `needs` is given: the one that it asks for, or the other one.
+std::string split_of(const DatasetInfo& info, const Needs& needs) {
+  if (!needs.fit.without({.head = true}).any()) return {};
+  const std::string_view asked = asked_split(needs), other = asked == kTrain ? kIdVal : kTrain;
+  const bool fall_back = find_split(info, asked) == nullptr && find_split(info, other) != nullptr;
+  return std::string(fall_back ? other : asked);
+}
+
+std::string missing_for_fit(const DatasetInfo& info, const Needs& needs) {
+  if (const std::string name = split_of(info, needs); !name.empty()) {
     const SplitInfo* split = find_split(info, name);
     if (split == nullptr)
       return needs.split == Split::train ? "no /train" : "no /id_val and no /train";
@@ -132,6 +135,39 @@ std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector
   return found ? "" : "no /ood_val set";
 }
 
+/// The split whose scores others are compared with.
+std::string calibration_split(const DatasetInfo& info, const Needs& needs) {
+  const SplitInfo* id_val = find_split(info, kIdVal);
+  return std::string(id_val != nullptr && missing_in(*id_val, needs.score).empty() ? kIdVal
+                                                                                   : kTrain);
+}
+
+}  // namespace
+
+std::string fit_split(const DatasetInfo& info, const Detector& detector) {
+  const Needs needs = detector.needs();
+  std::set<std::string> splits;
+  const auto members = detector.needs_of_members();
+  for (const Needs& own : members) splits.insert(split_of(info, own));
+  if (members.empty()) splits.insert(split_of(info, needs));
+  if (needs.calibrates) splits.insert(calibration_split(info, needs));
+  splits.erase("");
+  return fmt::format("{}", fmt::join(splits, ", "));
+}
+
+std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector) {
+  const Needs needs = detector.needs();
+  const auto members = detector.needs_of_members();
+  if (members.empty()) return missing_for_fit(info, needs);
+  for (const Needs& own : members)
+    if (auto missing = missing_for_fit(info, own); !missing.empty()) return missing;
+  return missing_for_fit(
+      info, {.fit = needs.score,
+             .score = {},
+             .split = calibration_split(info, needs) == kIdVal ? Split::id_val : Split::train,
+             .outliers = needs.outliers});
+}
+
 std::string missing_inputs(const DatasetInfo& info, const Detector& detector) {
   if (auto missing = missing_fit_inputs(info, detector); !missing.empty()) return missing;
   const Inputs needed = detector.needs().score;
@@ -146,16 +182,21 @@ std::string missing_inputs(const DatasetInfo& info, const Detector& detector) {
 }
 
 ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec) {
+  const DatasetInfo& info = dataset.info();
   const Needs needs = detector.needs();
+  auto each = detector.needs_of_members();
+  if (each.empty()) each = {needs};
   ReportTiming timing{.detector = std::string(detector.name()),
                       .options = option_map(detector),
-                      .fitted_on = fit_split(dataset.info(), detector)};
-  timing.fell_back = !timing.fitted_on.empty() &&
-                     timing.fitted_on != (needs.split == Split::train ? kTrain : kIdVal);
+                      .fitted_on = fit_split(info, detector)};
+  timing.fell_back = needs.calibrates && calibration_split(info, needs) != kIdVal;
+  for (const Needs& own : each)
+    if (const std::string split = split_of(info, own); !split.empty())
+      timing.fell_back = timing.fell_back || split != asked_split(own);
   const auto start = std::chrono::steady_clock::now();
   if (needs.fit.any() || needs.outliers.any()) {
     FitSources sources(dataset);
-    if (timing.fitted_on.empty() && !sources.train && !sources.id_val)  // the head is everywhere
+    if (!sources.train && !sources.id_val)  // what needs the head alone: it is everywhere
       sources.train = dataset.source(dataset.info().splits.front().name);
     detector.fit(sources.data(), exec);
   }

@@ -68,7 +68,7 @@ class PrefixedState final : public FieldVisitor {
 
 }  // namespace
 
-Member::Member(std::string_view text) : detector_(from_text(text)) {}
+Member::Member(std::string_view text) : text_(text), detector_(from_text(text)) {}
 
 void Member::visit(FieldVisitor& v, const std::string& prefix) {
   PrefixedState prefixed(v, prefix);
@@ -162,6 +162,11 @@ Diagnostics CombinedMembers::found(const std::vector<std::string>& names) const 
         "them too high",
         calibrated_on_));
   for (std::size_t m = 0; m < members.size(); ++m) {
+    const Needs needs = members[m]->needs();  // rows that were fitted on score too high
+    if (calibrated_on_train_ == 0 && needs.split == Split::id_val && needs.fit.any())
+      found.warnings.push_back(
+          fmt::format("{} is fitted on the rows that its scores are calibrated on, {}", names[m],
+                      calibrated_on_));
     const Diagnostics own = members[m]->diagnostics();
     for (const auto& [name, value] : own.values)
       found.values.emplace_back(fmt::format("{}.{}", names[m], name), value);

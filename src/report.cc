@@ -219,14 +219,15 @@ std::string fit_section(const ReportFit& fit, Render render) {
 /// Which detectors were fitted on another split than their papers do.
 std::string fallback_note(const Report& report) {
   std::string text;
-  for (const char* split : {"train", "id_val"}) {
+  for (const bool on_train : {true, false}) {
     std::vector<std::string> names;
     for (const ReportTiming& timing : report.timings)
-      if (timing.fell_back && timing.fitted_on == split) names.push_back(label(report, timing));
+      if (timing.fell_back && timing.fitted_on.ends_with("train") == on_train)
+        names.push_back(label(report, timing));
     if (!names.empty())
-      text += fmt::format("\nFitted on /{}, as there is no /{}: {}\n", split,
-                          split == std::string_view("train") ? "id_val" : "train",
-                          fmt::join(names, ", "));
+      text +=
+          fmt::format("\nFitted on /{}, as there is no /{}: {}\n", on_train ? "train" : "id_val",
+                      on_train ? "id_val" : "train", fmt::join(names, ", "));
   }
   return text;
 }

@@ -118,7 +118,7 @@ void ScoreCombination::visit(FieldVisitor& v) {
   v.state("combination_rule", rule);
   if (rule < 0 || rule >= std::ssize(kCombinationRules))
     throw_invalid("combination_rule has {}, expected [0, {})", rule, kCombinationRules.size());
-  rule_ = static_cast<CombinationRule>(rule);
+  if (const auto shown = static_cast<CombinationRule>(rule); shown != rule_) rule_ = shown;
   v.state("center", center_);
   v.state("scale", scale_);
   v.state("sorted", sorted_);

@@ -121,6 +121,10 @@ class Trials {
           "search: {} is fitted on validation outliers, expected a detector that training rows "
           "alone are enough for",
           detector.name());
+    // settings are compared on rows of id_val
+    if (detector.needs().split == Split::id_val || detector.needs().calibrates)
+      throw_invalid("search: {} is fitted on id_val, expected a detector that is fitted on train",
+                    detector.name());
     const bool pseudo = spec.criterion == Criterion::pseudo_ood;
     if (pseudo) require_mixable(data.train.info());
     const bool outliers_needed =
@@ -333,6 +337,10 @@ OptionMap typed(const Detector& detector, OptionMap setting) {
   for (const OptionInfo& option : trial->options())
     if (const auto given = setting.find(option.name); given != setting.end())
       given->second = option.value;
+  if (trial->needs().split == Split::id_val)
+    throw_invalid(
+        "search: {} is fitted on id_val with {}, expected settings that are fitted on train",
+        detector.name(), to_text(setting.begin()->second));
   return setting;
 }
 

@@ -101,11 +101,14 @@ void stream(BatchSource& source, const Inputs& wanted, const Exec& exec,
 
   Index rows = 0;
   source.read(stored, [&](const Batch& batch) {
-    check_values(info, batch);
     rows += batch.rows();
+    if (rows > info.rows)  // before anybody counts on the number
+      throw_invalid("{} yielded {} rows or more, expected {}", info.name, rows, info.rows);
+    check_values(info, batch);
     if (!make_logits) return visit(batch);
     Batch complete = batch;
     complete.logits = head->logits(*batch.features, exec);
+    check_finite(info, "logits (of features and head)", *complete.logits, batch.first_row);
     visit(complete);
   });
   if (rows != info.rows)

@@ -61,5 +61,5 @@ TEST_CASE("copies: too few of them") {
   const Tensor3 one = {{{0, 1}}};
   CHECK_NOTHROW(require_copies(view_of(one), "copies/logits", 1));
   CHECK_THROWS_WITH_AS(require_copies(view_of(one), "copies/logits", 2),
-                       "copies/logits has K = 1 copies, expected 2 or more", std::invalid_argument);
+                       "copies/logits has K = 1 copies, expected 2 or more", std::domain_error);
 }

@@ -62,6 +62,15 @@ TEST_CASE("make_detector: a preset, and an option given beside it") {
   CHECK(value(warmer, "partition") == "per_class");
 }
 
+TEST_CASE("make_detector: the preset paper is the defaults, whatever was set before") {
+  const auto detector = make_detector("knn", {{"preset", std::string("pytorch_ood")}});
+  detector->set_options({{"preset", std::string("paper")}, {"k", Index{7}}});
+  const auto expected = make_detector("knn", {{"k", Index{7}}})->options();
+  const auto options = detector->options();
+  for (std::size_t i = 0; i < options.size(); ++i)
+    CHECK(to_text(options[i].value) == to_text(expected[i].value));
+}
+
 TEST_CASE("make_detector: wrong options are errors that say what is expected") {
   const auto message = [](const char* name, const OptionMap& options) {
     try {
@@ -88,7 +97,7 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
         "conjnorm: option partition has all, expected one of pooled, per_class, importance, none");
   CHECK(message("conjnorm", {{"preset", std::string("svhn")}}) ==
         "conjnorm: preset has svhn, expected one of cifar10, cifar100, imagenet-resnet50, "
-        "imagenet-mobilenetv2");
+        "imagenet-mobilenetv2, paper");
   CHECK(message("knn", {{"preset", std::string("paper")}}) ==
         "knn: preset has paper, expected one of pytorch_ood");
   CHECK(message("ssd", {{"preset", std::string("paper")}}) ==

@@ -49,6 +49,8 @@ struct Needs {
   Inputs score;
   Split split = Split::train;  ///< what it is fitted on where both are there
   Inputs outliers{};           ///< of validation outliers that it is fitted on too
+  /// Scores of id_val, or of train where that is not there, are what others are compared with.
+  bool calibrates = false;
 };
 
 /// Views on one block of rows. All fields that are set have the same number of rows.

@@ -13,7 +13,7 @@ namespace ood {
 /// Copy k as rows, [n, D].
 MatrixView copy_rows(const Tensor3View& copies, Index k);
 
-/// Throws std::invalid_argument if there are less than `least` copies; `what` is their name.
+/// Throws std::domain_error if there are less than `least` copies; `what` is their name.
 void require_copies(const Tensor3View& copies, std::string_view what, Index least);
 
 /// out = 1/K sum_k x^k, [n, D], summed in float64; a row with NaN or infinity in any copy has it in

@@ -67,6 +67,8 @@ class Detector {
 
   virtual std::string_view name() const = 0;
   virtual Needs needs() const = 0;
+  /// Of the detectors that this one is made of, each on splits of its own; else empty.
+  virtual std::vector<Needs> needs_of_members() const { return {}; }
   virtual std::unique_ptr<Detector> clone() const = 0;
   /// Shows options, then state, in a fixed order. Use options() and the functions of
   /// ood/serialize.h rather than this.
@@ -87,8 +89,8 @@ class Detector {
   std::vector<OptionInfo> options() const;
   /// Sets options by name and forgets what was fitted. Strings are read as the option's own type
   /// ("200", "true", "pooled", "0.2,0.8"). The name `preset` stands for the options of one of
-  /// presets(); options given beside it win. All or nothing: a wrong name or value changes no
-  /// option.
+  /// presets(), or, where there are any, as `paper` for all defaults; options given beside it win.
+  /// All or nothing: a wrong name or value changes no option.
   void set_options(const OptionMap& values);
   virtual std::vector<Preset> presets() const { return {}; }
 
@@ -119,6 +121,10 @@ class Detector {
   void check_source(const SourceInfo& info) const;
   void set_fitted(const SourceInfo& info);
   void check_batch(const Batch& batch) const;
+
+  /// For prepare(), as state may have been loaded: throws std::invalid_argument if `got` is not the
+  /// number of entries that goes with the rest of it.
+  static void require_size(const char* state, Index got, Index expected);
 
   /// Width of the rows that were fitted on: D, C; 0 where fitting saw no such field.
   Index fitted_dim() const { return fitted_dim_; }

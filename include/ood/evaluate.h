@@ -20,8 +20,8 @@ std::string missing_inputs(const DatasetInfo& info, const Detector& detector);
 /// The same of fitting it.
 std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector);
 
-/// The split of this file that the detector is fitted on: "train", "id_val", or "" where there is
-/// nothing to fit, or nothing but the head.
+/// The splits of this file that the detector is fitted or calibrated on: "train", "id_val", "id_val,
+/// train", or "" where there is nothing to fit, or nothing but the head.
 std::string fit_split(const DatasetInfo& info, const Detector& detector);
 
 /// Fits on the splits of a file, and says what was done; nothing where there is nothing to fit. No

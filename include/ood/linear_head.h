@@ -1,5 +1,8 @@
 #pragma once
 
+#include <stdexcept>
+#include <string>
+
 #include "ood/batch.h"
 #include "ood/fields.h"
 #include "ood/kernels.h"
@@ -19,7 +22,13 @@ class LinearHead {
     bias_ = head.bias;
   }
   /// After fit, or after the fields were loaded.
-  void prepare() { packed_weight_ = kernels::PackedMatrix(MatrixView(weight_)); }
+  void prepare() {
+    if (bias_.size() != weight_.rows())
+      throw std::invalid_argument("head_bias has " + std::to_string(bias_.size()) +
+                                  " entries, expected " + std::to_string(weight_.rows()) +
+                                  " as head_weight has rows");
+    packed_weight_ = kernels::PackedMatrix(MatrixView(weight_));
+  }
   /// out = z W^T + b, [n, C], on the calling thread. Error of kernels::matmul_nt, and one rounding.
   void logits(const MatrixView& z, Matrix& out) const {
     kernels::matmul_nt(z, packed_weight_, out);

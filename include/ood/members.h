@@ -17,8 +17,9 @@ class Member {
  public:
   /// Throws std::invalid_argument for text that names no detector, and as set_options() does.
   explicit Member(std::string_view text);
-  Member(const Member& other) : detector_(other->clone()) {}
+  Member(const Member& other) : text_(other.text_), detector_(other->clone()) {}
   Member& operator=(const Member& other) {
+    text_ = other.text_;
     detector_ = other->clone();
     return *this;
   }
@@ -27,11 +28,13 @@ class Member {
 
   Detector& operator*() const { return *detector_; }
   Detector* operator->() const { return detector_.get(); }
+  const std::string& text() const { return text_; }
 
   /// Shows the state, each name after `prefix`; options are in the text.
   void visit(FieldVisitor& v, const std::string& prefix);
 
  private:
+  std::string text_;
   std::unique_ptr<Detector> detector_;
 };
 

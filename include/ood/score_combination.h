@@ -26,7 +26,7 @@ namespace ood {
 ///            sides of equal weight, with an l2 penalty, C = 1 (ood/logistic_regression.h)
 ///
 /// mean_l and sd_l (divisor n) are those of the calibration rows. p_l is a conformal p-value: for a
-/// sample that is in-distribution, P(p_l <= a) <= a. It resolves no more than n + 1 steps: samples
+/// sample that is in-distribution, P(p_l <= a) <= a, if no detector was fitted on those rows. It resolves no more than n + 1 steps: samples
 /// below all calibration rows are ties. fisher takes the s_l for independent.
 ///
 /// Sources: Fisher, Statistical Methods for Research Workers (1925); Brown, Biometrics 31 (1975).

@@ -39,8 +39,8 @@ struct SearchInterval {
   double tolerance = 0.01;  ///< stop when the best value is known this well
 };
 
-/// How to search. Every setting is fitted on training rows, also of a detector that asks for id_val:
-/// those are what settings are compared on. In-distribution rows that settings are compared on are rows of id_val, or, where
+/// How to search. Settings are fitted on training rows: a detector that asks for id_val, or is
+/// calibrated on it, is refused, as settings are compared on rows of id_val. In-distribution rows that settings are compared on are rows of id_val, or, where
 /// there is none and for pseudo_ood, training rows that are held out of the fit (never the first
 /// row of a class). pseudo_ood makes outliers from held-out rows in two ways, and takes the mean of
 /// the two: `mixed`, the means of two rows of different classes; and `classes_left_out`, rows of a

@@ -92,7 +92,8 @@ void AdaScale::shifts(const Batch& tile, std::span<double> out) const {
   const Tensor3View& copies = *tile.copy_features;
   const auto count = static_cast<Index>(copies.shape()[0]);
   if (options_.copy >= count)
-    throw_invalid("copy has {}, expected below the number of copies, {}", options_.copy, count);
+    throw std::domain_error(
+        fmt::format("copy has {}, expected below the number of copies, {}", options_.copy, count));
   const MatrixView& z = *tile.features;
   const MatrixView moved(copies.data() + options_.copy * copies.strides()[0], z.rows(), z.cols(),
                          copies.strides()[1]);

@@ -13,7 +13,7 @@ namespace ood {
 
 namespace {
 
-constexpr std::uint32_t kDirectionStream = 0x400, kPhaseStream = 0x401;
+constexpr std::uint32_t kDirectionStream = 0x430, kPhaseStream = 0x431;
 
 }  // namespace
 

@@ -1,5 +1,7 @@
 #include "ood/detectors/fusion.h"
 
+#include <algorithm>
+
 #include "errors.h"
 
 namespace ood {
@@ -19,6 +21,7 @@ Needs Fusion::needs() const {
     needs.outliers = needs.outliers.with(own.outliers);
   }
   if (options_.rule == CombinationRule::learned) needs.outliers = needs.outliers.with(needs.score);
+  needs.calibrates = true;
   return needs;
 }
 
@@ -33,19 +36,27 @@ void Fusion::visit(FieldVisitor& v) {
                     options_.detectors, error.what());
     }
     names_.clear();
-    for (const Member& member : combined_.members)
-      names_.push_back(fmt::format("{}", member->name()));
+    for (const Member& member : combined_.members) {  // two of one text are told apart by number
+      const auto same = std::ranges::count_if(names_, [&](const std::string& name) {
+        return name == member.text() || name.starts_with(member.text() + " #");
+      });
+      names_.push_back(same == 0 ? member.text() : fmt::format("{} #{}", member.text(), same + 1));
+    }
     made_of_ = options_.detectors;
   }
   combined_.visit(v);
 }
 
+std::vector<Needs> Fusion::needs_of_members() const {
+  std::vector<Needs> needs;
+  for (const Member& member : combined_.members) needs.push_back(member->needs());
+  return needs;
+}
+
 void Fusion::fit_data(const FitData& data, const Exec& exec) {
-  const SourceInfo& info = data.in_distribution(Split::train).info();
-  check_source(info);
   for (const Member& member : combined_.members) member->fit(data, exec);
   combined_.calibrate(options_.rule, names_, as_it_is, data, needs().score, exec);
-  set_fitted(info);
+  set_fitted(data.in_distribution(Split::train).info());
 }
 
 void Fusion::prepare() { combined_.prepare(); }

@@ -21,6 +21,10 @@ std::vector<std::string> names_of(const std::string& text) {
   return names;
 }
 
+std::string joined(const std::vector<std::string>& names) {
+  return fmt::format("{}", fmt::join(names, ","));
+}
+
 /// A source whose features are a layer of another one.
 class LayerSource final : public BatchSource {
  public:
@@ -28,7 +32,8 @@ class LayerSource final : public BatchSource {
       : source_(source), layer_(layer), exec_(exec), info_(source.info()) {
     info_.name += "/layers/" + layer;
     info_.dim = info_.layers.at(layer);
-    info_.has = {.features = true, .logits = info_.has.logits, .labels = info_.has.labels};
+    info_.has = {
+        .features = true, .logits = available(source.info()).logits, .labels = info_.has.labels};
     info_.layers.clear();
   }
 
@@ -97,6 +102,7 @@ Needs Layers::needs() const {
               .split = own.split,
               .outliers = of_layers(own.outliers)};
   if (options_.rule == CombinationRule::learned) needs.outliers = needs.outliers.with(needs.score);
+  needs.calibrates = true;
   return needs;
 }
 
@@ -110,10 +116,9 @@ void Layers::visit(FieldVisitor& v) {
   }
   v.state("fitted_layers", fitted_layers_);
   v.state("widths", widths_);
-  if (!fitted_layers_.empty()) {
+  if (joined(names_) != fitted_layers_) {  // being loaded
     names_ = names_of(fitted_layers_);
-    if (std::ssize(names_) != std::ssize(combined_.members))  // being loaded
-      combined_.members.assign(names_.size(), prototype_);
+    combined_.members.assign(names_.size(), prototype_);
   }
   combined_.visit(v);
 }
@@ -134,11 +139,12 @@ Batch Layers::layer_of(const Batch& batch, std::size_t layer) const {
 void Layers::fit_data(const FitData& data, const Exec& exec) {
   const SourceInfo& info = data.in_distribution(needs().split).info();
   check_source(info);
-  fitted_layers_ = options_.layers;
-  if (fitted_layers_.empty())
-    for (const auto& layer : info.layers)
-      fitted_layers_ += fmt::format("{}{}", fitted_layers_.empty() ? "" : ",", layer.first);
-  names_ = names_of(fitted_layers_);
+  names_ = names_of(options_.layers);
+  if (options_.layers.empty()) {
+    names_.clear();
+    for (const auto& layer : info.layers) names_.push_back(layer.first);
+  }
+  fitted_layers_ = joined(names_);
   require_layers(info, names_);
   widths_.clear();
   combined_.members.assign(names_.size(), prototype_);

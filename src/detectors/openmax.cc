@@ -45,6 +45,13 @@ void OpenMax::fit_state(BatchSource& source, const Exec& exec) {
   }
 }
 
+void OpenMax::prepare() {
+  require_size("means, in rows", means_.rows(), fitted_classes());
+  require_size("means, in columns", means_.cols(), fitted_classes());
+  for (const VectorD* state : {&smallest_, &shapes_, &log_scales_})
+    require_size("the tails", state->size(), fitted_classes());
+}
+
 void OpenMax::score_tile(const Batch& tile, std::span<float> out) const {
   thread_local Eigen::RowVectorXd f;
   for (std::size_t i = 0; i < out.size(); ++i) {

@@ -50,5 +50,5 @@ TEST_CASE("copies of features: a single copy is no sample of a variance") {
   CHECK_THROWS_WITH_AS(
       score(CosineVariance(), row, {{{1, 0}}}),
       "cosine_variance.score: copies/features has K = 1 copies, expected 2 or more",
-      std::invalid_argument);
+      std::domain_error);
 }

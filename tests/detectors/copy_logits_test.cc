@@ -92,7 +92,7 @@ TEST_CASE("mutual_information: never above 0 as a score, and total less expected
 TEST_CASE("copies of logits: a single copy is no sample of a variance") {
   CHECK_THROWS_WITH_AS(score(CopyVariance(), {{{1, 0}}}),
                        "copy_variance.score: copies/logits has K = 1 copies, expected 2 or more",
-                       std::invalid_argument);
+                       std::domain_error);
 }
 
 TEST_CASE("copies of logits: a single copy is the network itself") {

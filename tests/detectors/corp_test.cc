@@ -37,8 +37,8 @@ TEST_CASE("corp: by hand, two features") {
   double phi[3][2];
   for (std::uint64_t m = 0; m < 2; ++m) {
     std::vector<double> normals(2);
-    fill_normal(0, 0x400, m, normals);
-    const double phase = 2 * std::numbers::pi * uniform(0, 0x401, m);
+    fill_normal(0, 0x430, m, normals);
+    const double phase = 2 * std::numbers::pi * uniform(0, 0x431, m);
     for (int i = 0; i < 3; ++i)  // sqrt(2 / M) = 1, sqrt(2 gamma) = 2
       phi[i][m] = std::cos(2 * (normals[0] * plane(i, 0) + normals[1] * plane(i, 1)) + phase);
   }

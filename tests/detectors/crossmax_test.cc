@@ -48,15 +48,15 @@ TEST_CASE("crossmax: layers are members; the median of two is their mean") {
   batch.layers["b"] = narrow;
   CHECK_THROWS_WITH_AS(detector.score(batch),
                        "crossmax.score: layers/b has 2 columns, expected 3 as layers/a",
-                       std::invalid_argument);
+                       std::domain_error);
   batch.layers.erase("b");
   CHECK_THROWS_WITH_AS(detector.score(batch),
                        "crossmax.score: layers has 1 members, expected 2 or more",
-                       std::invalid_argument);
+                       std::domain_error);
 }
 
 TEST_CASE("crossmax: no k-th largest of fewer members") {
   CHECK_THROWS_WITH_AS(score({.k = 4}),
                        "crossmax.score: copies/logits has 3 members, expected k = 4 or more",
-                       std::invalid_argument);
+                       std::domain_error);
 }

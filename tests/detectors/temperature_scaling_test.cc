@@ -39,7 +39,7 @@ TEST_CASE("temperature_scaling: by hand, three of four rows are right") {
     row << margin, 0;
     Batch batch;
     batch.logits = row;
-    CHECK(detector.score(batch)[0] == doctest::Approx(std::log(0.75)).epsilon(1e-6));
+    CHECK(detector.score(batch)[0] == doctest::Approx(std::log(3.0)).epsilon(1e-6));
   }
 }
 
@@ -51,4 +51,15 @@ TEST_CASE("temperature_scaling: where all rows are right, or wrong, it is at a b
     CHECK(detector.diagnostics().warnings[0] ==
           "temperature is at a bound of [0.01, 100], beyond which the loss would fall further");
   }
+}
+
+TEST_CASE("temperature_scaling: confident rows do not tie, however small the temperature") {
+  const auto detector = fitted(2, {0, 0});  // T = 0.01
+  Matrix rows(2, 2);
+  rows << 50, 0, 51, 0;
+  Batch batch;
+  batch.logits = rows;
+  const auto scores = detector.score(batch);
+  CHECK(scores[0] == doctest::Approx(5000));
+  CHECK(scores[1] == doctest::Approx(5100));
 }

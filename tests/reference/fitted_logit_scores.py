@@ -15,7 +15,7 @@ from tolerances import Result, by_row
 
 
 def temperature_scaling(file: FeatureFile) -> Result:
-    """log max_c p_c, p = softmax(f / T), T = argmin of the mean of -log softmax(f / T)_y, on id_val.
+    """log p / (1 - p), p = max_c softmax(f / T)_c, T = argmin of the mean of -log softmax(f / T)_y, on id_val.
 
     Guo et al., ICML 2017, arXiv:1706.04599. The loss is that of msp, and once more for T in
     float32; T itself is known to the square root of the rounding of the mean.
@@ -30,7 +30,11 @@ def temperature_scaling(file: FeatureFile) -> Result:
                             options={"xatol": 1e-10})
     assert found.success and abs(found.x) < 4.0, found
     t = math.exp(-found.x)
-    return Result(by_row(file.logits, lambda row: float(np.max(log_softmax(row / t))) + 0.0),
+    def log_odds(row: Array) -> float:
+        scaled = np.sort(row / t)
+        return float(scaled[-1] - logsumexp(scaled[:-1]))
+
+    return Result(by_row(file.logits, log_odds),
                   rtol=2e-5, atol=1e-12, state={"temperature": t},
                   state_atol={"temperature": 1e-6 * t})
 

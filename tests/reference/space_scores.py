@@ -99,7 +99,7 @@ def cop(file: FeatureFile, variance: float = 0.85) -> Result:
     return reconstruction_error(unit_rows(file), variance, UNIT_ROUNDING)
 
 
-PROJECTION_STREAM, PHASE_STREAM = 0x400, 0x401
+PROJECTION_STREAM, PHASE_STREAM = 0x430, 0x431
 
 
 def corp(file: FeatureFile, variance: float = 0.8, gamma: float = 2.0, dimension: int = 2048,

@@ -126,6 +126,13 @@ class Cadref final : public Detector {
                               ", expected a number above 0");
   }
 
+  void prepare() override {
+    for (const Matrix* state : {&means_, &weight_}) {
+      require_size("means or weight, in rows", state->rows(), fitted_classes());
+      require_size("means or weight, in columns", state->cols(), fitted_dim());
+    }
+  }
+
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const std::vector<Index> predicted = predicted_classes(*tile.logits);
     confidences(options_.confidence, *tile.logits, out);

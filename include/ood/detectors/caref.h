@@ -44,6 +44,11 @@ class Caref final : public Detector {
         reduce(source, PredictedClassMeans(info.classes, info.dim), exec).means().cast<float>();
   }
 
+  void prepare() override {
+    require_size("means, in rows", means_.rows(), fitted_classes());
+    require_size("means, in columns", means_.cols(), fitted_dim());
+  }
+
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const std::vector<Index> predicted = predicted_classes(*tile.logits);
     VectorD z;

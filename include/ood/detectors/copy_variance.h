@@ -14,7 +14,7 @@ namespace ood {
 /// fit    nothing
 /// score  copies/logits [K, m, C] -> out [m]; <= 0
 /// cost   score O(K m C)
-/// errors std::invalid_argument: K < 2
+/// errors std::domain_error: K < 2
 /// source The variance of Monte Carlo dropout (Gal & Ghahramani, ICML 2016, arXiv:1506.02142) as
 ///        pytorch-ood averages it over the classes. float64, by differences from m.
 class CopyVariance final : public Detector {

@@ -16,7 +16,7 @@ namespace ood {
 /// fit    nothing
 /// score  features [m, D], copies/features [K, m, D] -> out [m]; in [-2, 0]
 /// cost   score O(K m D)
-/// errors std::invalid_argument: K < 2, or copies of another width
+/// errors std::domain_error: K < 2; std::invalid_argument: copies of another width
 /// source A companion of wepe, which takes the mean of the cosines. No publication defines it as a
 ///        score. The variance of 1 - cos, half the squared distance of unit vectors in float64.
 class CosineVariance final : public Detector {

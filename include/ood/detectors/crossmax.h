@@ -27,7 +27,7 @@ namespace ood {
 /// fit    nothing
 /// score  copies/logits [K, m, C] -> out [m]; unit: nats
 /// cost   score O(K m C)
-/// errors std::invalid_argument: less than 2 members, k above their number, layers whose widths
+/// errors std::domain_error: less than 2 members, k above their number, layers whose widths
 ///        differ
 /// source Fort & Lakshminarayanan, 2024, arXiv:2408.05446, algorithm 1, gives Y alone: the logits of
 ///        a robust classifier, for members = layers, with the median or the k-th largest. The scores
@@ -87,9 +87,9 @@ class CrossMax final : public Detector {
       for (const auto& [name, rows] : tile.layers) {
         members.push_back(rows);
         if (rows.cols() != members.front().cols())
-          throw std::invalid_argument(
-              "layers/" + name + " has " + std::to_string(rows.cols()) + " columns, expected " +
-              std::to_string(members.front().cols()) + " as layers/" + tile.layers.begin()->first);
+          throw std::domain_error("layers/" + name + " has " + std::to_string(rows.cols()) +
+                                  " columns, expected " + std::to_string(members.front().cols()) +
+                                  " as layers/" + tile.layers.begin()->first);
       }
     } else {
       for (std::size_t k = 0; k < tile.copy_logits->shape()[0]; ++k)
@@ -97,9 +97,9 @@ class CrossMax final : public Detector {
     }
     const std::string has = (layers ? "layers has " : "copies/logits has ") +
                             std::to_string(members.size()) + " members, expected ";
-    if (members.size() < 2) throw std::invalid_argument(has + "2 or more");
+    if (members.size() < 2) throw std::domain_error(has + "2 or more");
     if (std::ssize(members) < options_.k)
-      throw std::invalid_argument(has + "k = " + std::to_string(options_.k) + " or more");
+      throw std::domain_error(has + "k = " + std::to_string(options_.k) + " or more");
     return members;
   }
 

@@ -62,6 +62,12 @@ class Fdbd final : public Detector {
       origin_ = reduce(source, RowMean(source.info().dim), exec).mean();
   }
 
+  void prepare() override {
+    require_size("origin", origin_.size(), fitted_dim());
+    require_size("distances", distances_.size(), fitted_classes() * fitted_classes());
+    require_size("distances, in columns", distances_.cols(), fitted_classes());
+  }
+
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const std::vector<Index> predicted = predicted_classes(*tile.logits);
     for (Index i = 0; i < std::ssize(predicted); ++i) {

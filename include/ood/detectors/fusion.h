@@ -34,6 +34,7 @@ class Fusion final : public Detector {
   explicit Fusion(const Options& options) : options_(options) { check_options(); }
   std::string_view name() const override { return kName; }
   Needs needs() const override;
+  std::vector<Needs> needs_of_members() const override;
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Fusion>(*this); }
 
   void visit(FieldVisitor& v) override;

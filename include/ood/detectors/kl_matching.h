@@ -89,6 +89,8 @@ class KlMatching final : public Detector {
   }
 
   void prepare() override {
+    require_size("class_rows", std::ssize(class_rows_), fitted_classes());
+    require_size("log_templates, in columns", log_templates_.cols(), fitted_classes());
     present_.clear();
     for (std::size_t c = 0; c < class_rows_.size(); ++c)
       if (class_rows_[c] > 0) present_.push_back(static_cast<Index>(c));

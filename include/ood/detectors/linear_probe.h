@@ -22,7 +22,7 @@ namespace ood {
 ///        these, not of others. A row's fold is its place in the sample modulo `folds`; scores of
 ///        one fold are compared with each other, and the AUROCs are averaged
 /// score  features [m, D] -> out [m]; unit: log odds
-/// cost   fit O((folds + 1) rows D) for each of some hundred products; memory 2 rows D doubles;
+/// cost   fit O((folds + 1) rows D) for each of some hundred products; memory some 6 rows D doubles in fit;
 ///        score O(m D)
 /// errors std::domain_error: no outliers
 /// source scikit-learn's LogisticRegression(C, class_weight = "balanced") after a StandardScaler.

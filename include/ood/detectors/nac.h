@@ -31,7 +31,7 @@ namespace ood {
 ///        round them to 0, 1/2 and 1. The bins are those of the published code for OpenOOD, where
 ///        50 mean 48 and one above 1 that stays empty; the authors' first code has equal bins.
 ///        There the 1,000 rows are balanced over the classes; here they are drawn from all, so that
-///        no labels are needed. pytorch-ood has geometric bins, narrow at 0 and 1, and counts all
+///        no labels are needed. pytorch-ood (not offered) has geometric bins, narrow at 0 and 1, and counts all
 ///        rows.
 class Nac final : public Detector {
  public:

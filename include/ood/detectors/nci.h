@@ -57,6 +57,12 @@ class Nci final : public Detector {
     weight_ = source.head()->weight;
   }
 
+  void prepare() override {
+    require_size("mean", mean_.size(), fitted_dim());
+    require_size("weight, in rows", weight_.rows(), fitted_classes());
+    require_size("weight, in columns", weight_.cols(), fitted_dim());
+  }
+
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const std::vector<Index> predicted = predicted_classes(*tile.logits);
     VectorD z, centred;

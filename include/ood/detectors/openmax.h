@@ -71,6 +71,7 @@ class OpenMax final : public Detector {
 
  private:
   void fit_state(BatchSource& source, const Exec& exec) override;
+  void prepare() override;
   void score_tile(const Batch& tile, std::span<float> out) const override;
   double score_row(const Eigen::RowVectorXd& f) const;
   WeibullTail tail_of(Index c) const { return {smallest_[c], shapes_[c], log_scales_[c]}; }

@@ -66,6 +66,13 @@ class Ora final : public Detector {
     center_logits_ = head.weight.cast<double>() * center_ + head.bias.cast<double>();
   }
 
+  void prepare() override {
+    require_size("center", center_.size(), fitted_dim());
+    require_size("center_logits", center_logits_.size(), fitted_classes());
+    require_size("distances, in rows", distances_.rows(), fitted_classes());
+    require_size("distances, in columns", distances_.cols(), fitted_classes());
+  }
+
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const std::vector<Index> predicted = predicted_classes(*tile.logits);
     for (Index i = 0; i < std::ssize(predicted); ++i) {

@@ -119,6 +119,8 @@ class Relation final : public Detector {
       throw std::invalid_argument("probabilities has " + std::to_string(probabilities_.rows()) +
                                   " rows, expected " + std::to_string(directions_.rows()) +
                                   " as directions has, 1 or more");
+    require_size("directions, in columns", directions_.cols(), fitted_dim());
+    require_size("probabilities, in columns", probabilities_.cols(), fitted_classes());
     direction_blocks_ = pack_blocks(directions_);
     probability_blocks_ = pack_blocks(probabilities_);
   }

@@ -1,27 +1,28 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "ood/detector.h"
-#include "ood/kernels.h"
 #include "ood/reduce.h"
 
 namespace ood {
 
-/// Maximum softmax probability at the temperature that calibrates it, as its logarithm.
+/// Maximum softmax probability at the temperature that calibrates it, as its log odds.
 ///
-///   s(f) = max_c log softmax(f / T)_c                         higher = more in-distribution
+///   s(f) = log p / (1 - p), p = max_c softmax(f / T)_c        higher = more in-distribution
 ///   T    = argmin_T 1/n sum_i -log softmax(f_i / T)_{y_i}
 ///
 /// needs  logits [n, C] and labels [n] of id_val in fit, logits in score
 /// fit    the loss is convex in b = 1 / T: Newton's method on its derivative in float64, kept in a
 ///        bracket; a pass for each step, about 12. T is sought in [0.01, 100]; diagnostics warn
 ///        where it is at a bound, as it is for rows that are all classified correctly
-/// score  logits [m, C] -> out [m]; unit: nats, <= 0
+/// score  logits [m, C] -> out [m]; unit: nats; infinite for C = 1
 /// cost   fit O(n C) for each pass, score O(m C); state: one number
 /// source Guo et al., ICML 2017, arXiv:1706.04599, as a score. There, in OpenOOD and in pytorch-ood T
-///        comes from 50 steps of LBFGS, here it is the minimum itself. The score there is the
-///        probability; see msp. Fitted on training rows, which the network has fitted too, T is too
+///        comes from 50 steps of LBFGS, here it is the minimum itself. The score there is p: the same
+///        order, but it ties where p rounds to 1, as it does for nearly all rows at a small T. Fitted on training rows, which the network has fitted too, T is too
 ///        low.
 class TemperatureScaling final : public Detector {
  public:
@@ -119,7 +120,19 @@ class TemperatureScaling final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    kernels::row_log_max_probability(*tile.logits, static_cast<float>(temperature_), out);
+    for (Index i = 0; i < tile.rows(); ++i) {
+      const auto f = tile.logits->row(i);
+      Index y = 0;
+      const auto largest = static_cast<double>(f.maxCoeff(&y));
+      double next = -std::numeric_limits<double>::infinity(), sum = 0;  // of the other classes
+      for (Index c = 0; c < f.size(); ++c)
+        if (c != y) next = std::max(next, static_cast<double>(f[c]));
+      for (Index c = 0; c < f.size(); ++c)
+        if (c != y) sum += std::exp((static_cast<double>(f[c]) - next) / temperature_);
+      out[static_cast<std::size_t>(i)] =
+          f.allFinite() ? static_cast<float>((largest - next) / temperature_ - std::log(sum))
+                        : std::numeric_limits<float>::quiet_NaN();
+    }
   }
 
   Diagnostics found() const override {

@@ -71,8 +71,8 @@ def cop_of_imagenet(data: Arrays) -> Score:
 
 def corp(data: Arrays, share: float = 0.8, gamma: float = 2.0, dimension: int = 2048) -> Score:
     width = data.features["train"].shape[1]
-    weight = np.stack([philox.normal(0, 0x400, m, width) for m in range(dimension)])
-    phase = philox.uniforms(0, 0x401, dimension)
+    weight = np.stack([philox.normal(0, 0x430, m, width) for m in range(dimension)])
+    phase = philox.uniforms(0, 0x431, dimension)
     return left_over(
         data, lambda z: math.sqrt(2 / dimension) * np.cos(
             math.sqrt(2 * gamma) * unit(z) @ weight.T + 2 * math.pi * phase), share)
