@@ -267,6 +267,78 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "evaluate: detectors made of others are fitted and calibrated where their members ask for") {
+  const TemporaryFile file("evaluate_fusion");
+  for (const bool with_id_val : {true, false}) {
+    CAPTURE(with_id_val);
+    DatasetWriter writer(file.path(), {});
+    writer.append("train", kTrain.batch());
+    if (with_id_val) writer.append("id_val", kId.batch().slice(0, 100));
+    writer.append("id_test", kId.batch());
+    writer.append("ood/near", kOod.batch(), "near");
+    writer.close();
+    std::vector<std::unique_ptr<Detector>> detectors;
+    detectors.push_back(make_detector("fusion"));
+    detectors.push_back(
+        make_detector("fusion", {{"detectors", std::string("temperature_scaling+max_logit")}}));
+    const auto report = evaluate(Dataset(file.path()), detectors);
+    REQUIRE(report.timings.size() == 2);
+    CHECK(report.timings[0].fitted_on == (with_id_val ? "id_val, train" : "train"));
+    CHECK(report.timings[1].fitted_on == (with_id_val ? "id_val" : "train"));
+    for (const ReportTiming& timing : report.timings) CHECK(timing.fell_back == !with_id_val);
+    REQUIRE(report.fits.size() == 2);
+    const auto& warnings = report.fits[1].found.warnings;
+    REQUIRE_FALSE(warnings.empty());
+    CHECK(warnings[0].find(with_id_val ? "temperature_scaling is fitted on the rows that"
+                                       : "as there is no id_val") != std::string::npos);
+  }
+}
+
+TEST_CASE("evaluate: what a member lacks is known before the fit") {
+  const TemporaryFile file("evaluate_member");
+  Batch unlabelled = kId.batch().slice(0, 100);
+  unlabelled.labels.reset();
+  DatasetWriter writer(file.path(), {});
+  writer.append("train", kTrain.batch());
+  writer.append("id_val", unlabelled);
+  writer.append("id_test", kId.batch());
+  writer.append("ood/near", kOod.batch(), "near");
+  writer.close();
+  const Dataset dataset(file.path());
+  CHECK(missing_inputs(dataset.info(), *make_detector("temperature_scaling")) ==
+        "no labels in /id_val");
+  CHECK(missing_inputs(
+            dataset.info(),
+            *make_detector("fusion", {{"detectors", std::string("energy+temperature_scaling")}})) ==
+        "no labels in /id_val");
+}
+
+TEST_CASE("evaluate: one copy is too few for some detectors, which are left out") {
+  const TemporaryFile file("evaluate_one_copy");
+  const auto one_copy = [](const test::Synthetic& data) {
+    Batch batch = data.batch();
+    static std::vector<Tensor3> copies;  // must outlive the batch
+    copies.reserve(4);
+    const auto rows = static_cast<std::size_t>(data.features.rows()),
+               width = static_cast<std::size_t>(data.features.cols());
+    copies.push_back(Tensor3::from_shape({1, rows, width}));
+    std::copy(data.features.data(), data.features.data() + data.features.size(),
+              copies.back().data());
+    batch.copy_features.emplace(test::Everything::view_of(copies.back()));
+    return batch;
+  };
+  write(file.path(), {}, one_copy(kId), one_copy(kOod), one_copy(kOod));
+  std::vector<std::unique_ptr<Detector>> detectors;
+  detectors.push_back(make_detector("cosine_variance"));
+  detectors.push_back(make_detector("min_cosine"));
+  const auto report = evaluate(Dataset(file.path()), detectors);
+  REQUIRE(report.left_out.size() == 1);
+  CHECK(report.left_out[0].reason ==
+        "on id_test: cosine_variance.score: copies/features has K = 1 copies, expected 2 or more");
+  CHECK(report.timings.size() == 1);
+}
+
 TEST_CASE("evaluate: a detector that is not defined for rows to be scored is left out") {
   const TemporaryFile file("evaluate_score_domain");
   auto bad = kOod;

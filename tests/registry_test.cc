@@ -98,8 +98,8 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
   CHECK(message("conjnorm", {{"preset", std::string("svhn")}}) ==
         "conjnorm: preset has svhn, expected one of cifar10, cifar100, imagenet-resnet50, "
         "imagenet-mobilenetv2, paper");
-  CHECK(message("knn", {{"preset", std::string("paper")}}) ==
-        "knn: preset has paper, expected one of pytorch_ood");
+  CHECK(message("knn", {{"preset", std::string("novel")}}) ==
+        "knn: preset has novel, expected one of pytorch_ood, paper");
   CHECK(message("ssd", {{"preset", std::string("paper")}}) ==
         "ssd: unknown option preset, expected one of ridge");
   CHECK(message("conjnorm", {{"priors", std::string("0.5,2")}}) ==

@@ -101,3 +101,51 @@ TEST_CASE("stream: each wrong value is one clear line") {
                          std::invalid_argument);
   }
 }
+
+TEST_CASE("stream: logits that features and head make too large are an error that says where") {
+  Matrix features = Matrix::Ones(5, 2);
+  features.row(3).setConstant(1e20f);
+  const Head head{.weight = Matrix::Constant(3, 2, 1e20f), .bias = Vector::Zero(3)};
+  Batch batch;
+  batch.features = features;
+  MemorySource source(batch, &head);
+  CHECK_THROWS_WITH_AS(stream(source, {.logits = true}, {}, [](const Batch&) {}),
+                       "memory/logits (of features and head) has infinity at row 3, column 0, "
+                       "expected finite numbers",
+                       std::invalid_argument);
+}
+
+namespace {
+
+/// Declares fewer rows than it yields.
+class TooManyRows final : public BatchSource {
+ public:
+  explicit TooManyRows(const Batch& batch) : batch_(batch) {
+    info_.name = "liar";
+    info_.rows = batch.rows() - 1;
+    info_.dim = batch.features->cols();
+    info_.has.features = true;
+  }
+  const SourceInfo& info() const override { return info_; }
+  const Head* head() const override { return nullptr; }
+  void read(const Inputs&, const std::function<void(const Batch&)>& visit) override {
+    visit(batch_);
+  }
+
+ private:
+  Batch batch_;
+  SourceInfo info_;
+};
+
+}  // namespace
+
+TEST_CASE("stream: more rows than declared are an error before anybody sees them") {
+  const Matrix features = Matrix::Ones(5, 2);
+  Batch batch;
+  batch.features = features;
+  TooManyRows source(batch);
+  bool seen = false;
+  CHECK_THROWS_WITH_AS(stream(source, {.features = true}, {}, [&](const Batch&) { seen = true; }),
+                       "liar yielded 5 rows or more, expected 4", std::invalid_argument);
+  CHECK_FALSE(seen);
+}

@@ -108,7 +108,7 @@ TEST_CASE("adascale: options that do not fit each other or the copies are errors
                        std::invalid_argument);
   CHECK_THROWS_WITH_AS(fitted({{"copy", Index{1}}}),
                        "adascale.fit: copy has 1, expected below the number of copies, 1",
-                       std::invalid_argument);
+                       std::domain_error);
   CHECK_THROWS_WITH_AS(fitted({{"k1", 0.0}}),
                        "adascale: option k1 has 0, expected a number, above 0, 100 or less",
                        std::invalid_argument);

@@ -222,6 +222,18 @@ def test_without_id_val_the_calibration_is_warned_of(layered: Path, ood: Run,
     assert "/train, as there is no id_val" in result.stderr
 
 
+def test_layers_with_logits_that_the_head_makes(layered: Path, tmp_path: Path,
+                                                score_rows: Callable[..., Array]) -> None:
+    path = tmp_path / "no_logits.h5"
+    path.write_bytes(layered.read_bytes())
+    with h5py.File(path, "a") as file:
+        for split in ("train", "id_val", "id_test"):
+            del file[split]["logits"]
+    got, want = (score_rows(name, ["id_test"], "layers", detector="she", layers="last")
+                 for name in (path, layered))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("layer", ["conv1", "trans1", "trans2", "block3"])
 def test_layers_of_a_network(layer: str, shared_data: Path, evaluate: Callable[..., Any]) -> None:
     """Mahalanobis on one layer of DenseNet, as reference_results.json has it."""

@@ -32,7 +32,7 @@ namespace ood {
 /// score  features, copies, logits -> out [m]; unit: logits
 /// cost   score O(m C D), largest entries in O(m D) on average; state one double for each fitted
 ///        row and C D floats (a)
-/// errors std::invalid_argument: percentile_min above percentile_max, copy not below the number K
+/// errors std::invalid_argument: percentile_min above percentile_max; std::domain_error: copy not below the number K
 /// source Regmi, 2025, arXiv:2503.08023, as its code is: there k1 and k2 have each other's name in
 ///        the paper, and of more than a given number of rows F takes a random choice. OpenOOD holds
 ///        the same code; its percentiles (75, 85) are searched, preset imagenet-resnet50 is the
