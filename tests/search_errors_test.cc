@@ -38,9 +38,8 @@ TEST_CASE("search: what is wrong with the spec or a setting is an error before d
   CHECK(error({.grid = {{"rule", {std::string("mean")}}}, .criterion = Criterion::ood_val_auroc},
               "fusion")
             .starts_with("invalid_argument: search: fusion is fitted on id_val"));
-  CHECK(
-      error({.grid = {{"c", {1.0}}}, .criterion = Criterion::ood_val_auroc}, "linear_probe")
-          .starts_with("invalid_argument: search: linear_probe is fitted on validation outliers"));
+  CHECK(error({.grid = {{"c", {1.0}}}, .criterion = Criterion::ood_val_auroc}, "linear_probe")
+            .starts_with("invalid_argument: search: linear_probe is fitted on id_val"));
   CHECK(error({}) == "invalid_argument: search: none of grid and interval given, expected one");
   CHECK(with([](SearchSpec& spec) { spec.interval.emplace(); }) ==
         "invalid_argument: search: both of grid and interval given, expected one");
