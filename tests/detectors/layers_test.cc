@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <map>
+
 #include "ood/registry.h"
 #include "synthetic.h"
 
@@ -70,10 +72,12 @@ TEST_CASE("layers: a layer that is not there is named, with those that are") {
 }
 
 TEST_CASE("layers: only detectors of features alone can be on each layer") {
-  for (const auto& [text, needs] : {std::pair<std::string, std::string>{"energy", "logits"},
-                                    {"vim", "features, logits, head"},
-                                    {"residual", "features, head"},
-                                    {"layers", "labels, layers"}}) {
+  const std::map<std::string, std::string> refused = {{"energy", "logits"},
+                                                      {"vim", "features, logits, head"},
+                                                      {"residual", "features, head"},
+                                                      {"layers", "labels, layers"}};
+  for (const auto& entry : refused) {
+    const std::string &text = entry.first, &needs = entry.second;
     CAPTURE(text);
     CHECK(message_of([&] { Layers({.detector = text}); }) ==
           "layers: option detector has " + text +
