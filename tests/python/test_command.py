@@ -32,6 +32,9 @@ DETECTORS = [name_of(name.strip()) for name in LIST.split("TypeList<")[1].split(
 NOT_IN_SMALL = ("no layers in /", "no copies/", "no /ood_val set", "no copies",
                 "expected 0 or more")
 
+# The fit of corp takes seconds with its default, and minutes in a build with sanitizers.
+QUICK = ("-p", "corp.dimension=64")
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -78,7 +81,7 @@ def test_forced_simd_target_is_taken(ood: Run) -> None:
 
 
 def test_eval_table(ood: Run, small: Path) -> None:
-    result = ood("eval", small)
+    result = ood("eval", small, *QUICK)
     assert result.returncode == 0
     left_out = []
     for line in result.stderr.splitlines():  # no progress line where stderr is no terminal
@@ -98,7 +101,7 @@ def test_eval_table(ood: Run, small: Path) -> None:
 
 
 def test_eval_json_rows(evaluate: Callable[..., dict], small: Path) -> None:
-    report = evaluate(small, "-p", "knn.k=7", "-p", "conjnorm.partition=per_class")
+    report = evaluate(small, *QUICK, "-p", "knn.k=7", "-p", "conjnorm.partition=per_class")
     left_out = [left["detector"] for left in report["left_out"]]
     assert [row["detector"] for row in report["rows"][::2]] == [
         name for name in DETECTORS if name not in left_out]
@@ -126,10 +129,10 @@ def test_preset_sets_options_and_gives_way(evaluate: Callable[..., dict], small:
 
 
 def test_eval_verbose_shows_fits(ood: Run, small: Path) -> None:
-    quiet = ood("eval", small).stdout
+    quiet = ood("eval", small, *QUICK).stdout
     assert "Fit: " not in quiet
     for form, start in (("table", "class "), ("markdown", "| class |")):
-        text = ood("eval", small, "-v", "-f", form).stdout
+        text = ood("eval", small, *QUICK, "-v", "-f", form).stdout
         fits = [line.split()[1] for line in text.splitlines() if line.startswith("Fit: ")]
         assert {"mahalanobis", "gaussian_density", "conjnorm", "vim"} <= set(fits)
         assert "msp" not in fits
@@ -137,7 +140,7 @@ def test_eval_verbose_shows_fits(ood: Run, small: Path) -> None:
 
 
 def test_eval_json_has_fits(evaluate: Callable[..., dict], small: Path) -> None:
-    fits = {fit["detector"]: fit for fit in evaluate(small)["fits"]}
+    fits = {fit["detector"]: fit for fit in evaluate(small, *QUICK)["fits"]}
     assert fits["mahalanobis"]["values"]["rank"] == 6
     assert fits["conjnorm"]["per_class"]["rows"] == [27, 27, 26]
     assert fits["conjnorm"]["warnings"] == []
@@ -149,17 +152,17 @@ def test_eval_csv_and_markdown(ood: Run, small: Path) -> None:
     assert [(row["detector"], row["dataset"]) for row in rows] == [
         ("msp", "far"), ("msp", "near"), ("gen", "far"), ("gen", "near")]
     assert rows[2]["options"] == "gamma=0.1;top_m=100"
-    assert "| msp " in ood("eval", small, "-f", "markdown").stdout
+    assert "| msp " in ood("eval", small, *QUICK, "-f", "markdown").stdout
 
 
 def test_eval_is_the_same_on_any_threads(evaluate: Callable[..., dict], small: Path) -> None:
-    rows = [evaluate(small, "--threads", n)["rows"] for n in ("1", "2", "7")]
+    rows = [evaluate(small, *QUICK, "--threads", n)["rows"] for n in ("1", "2", "7")]
     assert rows[0] == rows[1] == rows[2]
 
 
 def test_eval_writes_a_file(ood: Run, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
-    result = ood("eval", small, "-f", "json", "-o", out)
+    result = ood("eval", small, *QUICK, "-f", "json", "-o", out)
     assert (result.returncode, result.stdout) == (0, "")
     assert json.loads(out.read_text())["model"] == "net"
     assert os.listdir(tmp_path) == ["report.json"]
@@ -172,7 +175,7 @@ def test_eval_writes_a_file(ood: Run, small: Path, tmp_path: Path) -> None:
     assert small.read_bytes() == before
     link = tmp_path / "link"
     link.symlink_to(out)
-    assert ood("eval", small, "-f", "csv", "-o", link).returncode == 0
+    assert ood("eval", small, *QUICK, "-f", "csv", "-o", link).returncode == 0
     assert link.is_symlink() and out.read_text().startswith("detector,")
 
 
@@ -198,7 +201,7 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
             del file[name]["features"]
 
     path = write_small(tmp_path / "logits.h5", only_logits)
-    result = ood("eval", path)
+    result = ood("eval", path, *QUICK)
     assert result.returncode == 0
     lines = result.stderr.splitlines()
     for name in ("mahalanobis", "ssd", "knn", "conjnorm", "vim"):
@@ -287,7 +290,7 @@ def remove(name: str) -> Callable[[h5py.File], None]:
 def test_bad_files_are_one_line_and_exit_2(ood: Run, tmp_path: Path, change: Callable,
                                            message: str) -> None:
     path = write_small(tmp_path / "bad.h5", change)
-    result = ood("eval", path)
+    result = ood("eval", path, *QUICK)
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
