@@ -217,12 +217,21 @@ const SplitInfo* Dataset::find(std::string_view split) const {
   return found == impl_->info.splits.end() ? nullptr : &*found;
 }
 
-std::unique_ptr<BatchSource> Dataset::source(std::string_view split) const {
-  if (const SplitInfo* found = find(split)) return open_source(impl_, *found);
+const SplitInfo& Dataset::at(std::string_view split) const {
+  if (const SplitInfo* found = find(split)) return *found;
   std::vector<std::string> names;
   for (const SplitInfo& each : impl_->info.splits) names.push_back(each.name);
   throw_invalid("{}: has no split {}, expected one of {}", impl_->info.path.string(), split,
                 fmt::join(names, ", "));
+}
+
+std::unique_ptr<BatchSource> Dataset::source(std::string_view split) const {
+  return open_source(impl_, at(split));
+}
+
+std::unique_ptr<BatchSource> Dataset::source(std::string_view split, Index begin,
+                                             Index end) const {
+  return open_source(impl_, at(split), begin, end);
 }
 
 std::string hdf5_version() {

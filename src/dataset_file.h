@@ -18,5 +18,7 @@ struct DatasetFile {
 /// See Dataset::source.
 std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
                                          const SplitInfo& split);
+std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
+                                         const SplitInfo& split, Index begin, Index end);
 
 }  // namespace ood

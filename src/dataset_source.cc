@@ -55,6 +55,15 @@ class FileSource final : public BatchSource {
     if (info_.classes == 0 && info_.has.labels) info_.classes = count_classes();
   }
 
+  void restrict_to(Index begin, Index end) {
+    if (begin < 0 || begin >= end || end > info_.rows)
+      throw_invalid("{}: rows {} to {} are asked for, expected some of its {}", info_.name, begin,
+                    end, info_.rows);
+    info_.name = fmt::format("{}, rows from {}", info_.name, begin);
+    info_.rows = end - begin;
+    begin_ = begin;
+  }
+
   const SourceInfo& info() const override { return info_; }
   const Head* head() const override { return file_->head ? &*file_->head : nullptr; }
 
@@ -66,7 +75,7 @@ class FileSource final : public BatchSource {
     const auto fill = [&](BatchBuffer& buffer, Index begin) {
       const Index count = std::min(block, info_.rows - begin);
       buffer.clear(begin);
-      for (const FieldArray& array : arrays) read_rows(array, begin, count, buffer);
+      for (const FieldArray& array : arrays) read_rows(array, begin_ + begin, count, buffer);
       buffer.set_rows(count);
     };
 
@@ -118,6 +127,7 @@ class FileSource final : public BatchSource {
   std::shared_ptr<const DatasetFile> file_;
   std::string group_;
   SourceInfo info_;
+  Index begin_ = 0;  // the row of the file that row 0 is
 };
 
 }  // namespace
@@ -125,6 +135,13 @@ class FileSource final : public BatchSource {
 std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
                                          const SplitInfo& split) {
   return std::make_unique<FileSource>(std::move(file), split);
+}
+
+std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
+                                         const SplitInfo& split, Index begin, Index end) {
+  auto source = std::make_unique<FileSource>(std::move(file), split);
+  source->restrict_to(begin, end);
+  return source;
 }
 
 }  // namespace ood

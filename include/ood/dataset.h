@@ -61,12 +61,16 @@ class Dataset {
   const Head* head() const;
   /// The split of this name, or nullptr.
   const SplitInfo* find(std::string_view split) const;
+  /// The split of this name. Throws std::invalid_argument if there is none, with the names of those
+  /// that exist.
+  const SplitInfo& at(std::string_view split) const;
   /// A source over one split. It reads row blocks aligned with the chunks, of at most 16,384 rows
   /// and 16 MiB, the next one in the background while the current one is visited; memory is a few
   /// blocks and the chunks that a row runs through, whatever n is. Valid on its own, also after the
-  /// Dataset is gone. Throws std::invalid_argument if there is no such split, with the names of
-  /// those that exist.
+  /// Dataset is gone. Throws as at() does.
   std::unique_ptr<BatchSource> source(std::string_view split) const;
+  /// The same over rows [begin, end) alone, at least one; its row 0 is row `begin` of the split.
+  std::unique_ptr<BatchSource> source(std::string_view split, Index begin, Index end) const;
 
  private:
   struct Impl;

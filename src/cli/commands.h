@@ -1,5 +1,5 @@
 /// The subcommands of `ood`. Each adds itself to the parser and does its work when it was chosen.
-/// Data goes to stdout, words to stderr; bad input is an exception, which main() turns into one
+/// Data goes to stdout, words to stderr; bad input is an exception, which run_command() turns into one
 /// line.
 #pragma once
 
@@ -10,6 +10,9 @@
 #include "ood/report.h"
 
 namespace ood::cli {
+
+/// The whole command: what main() and the Python package's `ood` call. Returns the exit status.
+int run_command(int argc, char** argv);
 
 /// Work to be done after the whole command line was understood.
 using Action = std::function<void()>;

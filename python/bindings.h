@@ -1,0 +1,80 @@
+/// What the files of the bindings share: Python's arrays as views, and the classes that hold C++ objects.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ood/batch.h"
+#include "ood/dataset.h"
+#include "ood/detector.h"
+
+namespace ood::python {
+
+namespace py = pybind11;
+
+using FloatArray = py::array_t<float>;
+using LabelArray = py::array_t<std::int64_t>;
+
+/// Views on arrays of Python, which it keeps alive. Nothing is copied but the head.
+class Arrays {
+ public:
+  /// float32 arrays of rank 2 (copies: rank 3) whose last axis is contiguous and whose other strides
+  /// are whole numbers of floats, int64 labels that are contiguous; std::invalid_argument else.
+  Arrays(const std::map<std::string, py::array>& fields,
+         const std::map<std::string, py::array>& layers,
+         const std::optional<std::pair<py::array, py::array>>& head, std::string name);
+
+  const Batch& batch() const { return batch_; }
+  const Head* head() const { return head_ ? &*head_ : nullptr; }
+  const std::string& name() const { return name_; }
+
+ private:
+  std::vector<py::array> kept_;
+  Batch batch_;
+  std::optional<Head> head_;
+  std::string name_;
+};
+
+/// Rows in memory or in a file.
+struct Source {
+  std::shared_ptr<BatchSource> source;
+  py::object owner;  // what the source reads from
+};
+
+/// A detector of its own; Python's classes hold one once they are fitted.
+struct Model {
+  std::unique_ptr<Detector> detector;
+};
+
+/// std::runtime_error of files as Python's OSError.
+template <class Work>
+auto with_os_errors(const Work& work) {
+  try {
+    return work();
+  } catch (const std::runtime_error& error) {
+    py::gil_scoped_acquire hold;
+    py::set_error(PyExc_OSError, error.what());
+    throw py::error_already_set();
+  }
+}
+
+OptionMap option_map(const py::dict& options);
+py::object to_python(const OptionValue& value);
+py::dict to_python(const OptionMap& options);
+py::dict to_python(const Diagnostics& found);
+
+void bind_datasets(py::module_& module);
+void bind_detectors(py::module_& module);
+void bind_metrics(py::module_& module);
+void bind_reports(py::module_& module);
+
+}  // namespace ood::python

@@ -1,0 +1,55 @@
+#include <pybind11/functional.h>
+
+#include "bindings.h"
+#include "errors.h"
+#include "ood/evaluate.h"
+#include "ood/report.h"
+
+namespace ood::python {
+
+namespace {
+
+using Progress = std::function<void(const std::string& step, double done)>;
+
+/// The report, and the detectors as they were fitted.
+std::pair<Report, std::vector<Model>> evaluate_models(const Dataset& dataset,
+                                                      const std::vector<const Model*>& models,
+                                                      int threads,
+                                                      const std::vector<std::string>& without,
+                                                      const Progress& progress) {
+  std::vector<std::unique_ptr<Detector>> detectors;
+  for (const Model* model : models) detectors.push_back(model->detector->clone());
+  EvaluateOptions options{.exec = {.threads = threads}, .without = without};
+  options.progress = [&](std::string_view step, double done) {
+    py::gil_scoped_acquire hold;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (progress) progress(std::string(step), done);
+  };
+  std::pair<Report, std::vector<Model>> result;
+  {
+    py::gil_scoped_release release;
+    result.first = with_os_errors([&] { return evaluate(dataset, detectors, options); });
+  }
+  for (auto& detector : detectors) result.second.push_back({std::move(detector)});
+  return result;
+}
+
+}  // namespace
+
+void bind_reports(py::module_& module) {
+  py::class_<Report>(module, "Report")
+      .def("table", &to_table, py::arg("verbose"))
+      .def("markdown", &to_markdown, py::arg("verbose"))
+      .def("csv", &to_csv)
+      .def("json", &to_json);
+  module.def("evaluate", &evaluate_models, py::arg("dataset"), py::arg("models"),
+             py::arg("threads"), py::arg("without"), py::arg("progress"));
+  module.def(
+      "missing_inputs",
+      [](const Dataset& dataset, const Model& model) {
+        return missing_inputs(dataset.info(), *model.detector);
+      },
+      py::arg("dataset"), py::arg("model"));
+}
+
+}  // namespace ood::python
