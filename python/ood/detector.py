@@ -1,0 +1,254 @@
+"""What all detectors have in common."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _ood
+from ._arrays import Floats, as_arrays
+from .dataset import Dataset, Split
+
+Rows = Split | Mapping[str, Any]
+Self = TypeVar("Self", bound="Detector")
+
+
+class NotFittedError(ValueError, AttributeError):
+    """score() before fit(). Where scikit-learn is in use, it is its NotFittedError too."""
+
+
+class FitWarning(UserWarning):
+    """What a fit found out about itself that makes its scores doubtful."""
+
+
+def _not_fitted(message: str) -> Exception:
+    if "sklearn" not in sys.modules:
+        return NotFittedError(message)
+    from sklearn.exceptions import NotFittedError as SklearnError
+
+    both = type("NotFittedError", (NotFittedError, SklearnError), {"__module__": __name__})
+    return both(message)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What a fit found out about itself."""
+
+    #: Of the whole fit.
+    values: dict[str, Any]
+    #: Arrays with an entry for each class.
+    per_class: dict[str, npt.NDArray[np.float64]]
+    #: A line each.
+    warnings: list[str]
+
+
+class Detector:
+    """Says how in-distribution each sample is. A HIGHER SCORE MEANS MORE IN-DISTRIBUTION.
+
+    The class of each detector has its options as keywords. They follow scikit-learn: options are
+    attributes, checked when the object is made and again by fit(); `get_params`, `set_params`, `clone`,
+    pickle and deepcopy work. Arrays are NumPy arrays, PyTorch CPU tensors, or anything with __dlpack__,
+    the buffer protocol or __array__. float32 rows are used where they lie; other floating-point
+    types, and rows whose entries are not side by side, are copied once.
+
+    Errors: TypeError for arrays of integers or objects, ValueError for everything else that is wrong
+    with options and arrays, NotFittedError for score() before fit(), OSError for files.
+    """
+
+    _name: ClassVar[str]
+    _options: ClassVar[tuple[str, ...]] = ()
+    _presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    _model: _ood.Model | None = None
+    _fitted_with: dict[str, Any] | None = None
+
+    # Options, as scikit-learn wants them.
+
+    def _check_options(self) -> None:
+        self._new_model()
+
+    def _new_model(self) -> _ood.Model:
+        return _ood.Model(self._name, self.get_params())
+
+    @classmethod
+    def preset(cls: type[Self], name: str, **options: Any) -> Self:
+        """A detector with options that somebody published together, and others beside them, which win.
+
+        >>> import ood
+        >>> ood.ConjNorm.preset("cifar10", samples=500).p
+        3.0
+        """
+        return cls(**(_ood.Model(cls._name, {"preset": name}).options | options))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The options by name."""
+        return {name: getattr(self, name) for name in self._options}
+
+    def set_params(self: Self, **options: Any) -> Self:
+        """Sets options by name, all or none. What was fitted with others has to be fitted again."""
+        before = self.get_params()
+        for name in options.keys() - before.keys():
+            raise ValueError(f"{type(self).__name__}: unknown option {name}, expected "
+                             f"{'one of ' + ', '.join(before) if before else 'none'}")
+        _ood.Model(self._name, before | options)
+        for name, value in options.items():
+            setattr(self, name, value)
+        return self
+
+    # Fitting and scoring.
+
+    @property
+    def needs(self) -> dict[str, Any]:
+        """The arrays that are needed: {"fit": [...], "split": "train", "outliers": [...], "score": [...]}."""
+        return self._new_model().needs
+
+    def fit(self: Self, X: Dataset | Split | Any = None, y: Any = None, *, features: Any = None,
+            logits: Any = None, labels: Any = None, layers: Mapping[str, Any] | None = None,
+            copy_features: Any = None, copy_logits: Any = None,
+            head: tuple[Any, Any] | None = None, id_val: Rows | None = None,
+            ood_val: Mapping[str, Rows] | None = None, threads: int = 0) -> Self:
+        """Fits on in-distribution rows and returns self. A second fit forgets the first.
+
+        X: a `Dataset`, whose splits are taken as the detector needs them; a `Split`; or the one array
+        that the detector scores, features [n, D] or logits [n, C], with y as the labels.
+        Else arrays by name: features [n, D], logits [n, C], labels [n] in [0, C), layers
+        {name: [n, D_l]}, copy_features [K, n, D], copy_logits [K, n, C], head (weight [C, D], bias
+        [C]). Logits that are not given are computed from features and head.
+
+        id_val: rows that some detectors ask for instead of training rows, a `Split` or a mapping of
+        arrays; ood_val: validation outliers by name. threads: 0 = all.
+        """
+        model = self._new_model()
+        given = {"features": features, "logits": logits, "labels": labels, "layers": layers,
+                 "copy_features": copy_features, "copy_logits": copy_logits, "head": head}
+        width = None
+        if isinstance(X, Dataset):
+            self._refuse(given | {"y": y, "id_val": id_val, "ood_val": ood_val}, "fit", "a Dataset")
+            model.fit_dataset(X._file, threads)
+        else:
+            rows: Rows
+            if isinstance(X, Split):
+                self._refuse(given | {"y": y}, "fit", "a Split")
+                rows = X
+            else:
+                rows = self._with_positional(model, given, X, y, "fit")
+            train = None if _is_empty(rows) else _source(rows, "memory")
+            model.fit(train, None if id_val is None else _source(id_val, "id_val", head),
+                      {name: _source(outliers, f"ood_val/{name}", head)
+                       for name, outliers in (ood_val or {}).items()}, threads)
+            if not isinstance(rows, Split) and rows.get("features") is not None:
+                width = int(np.shape(rows["features"])[1])
+        self._model, self._fitted_with = model, self.get_params()
+        if width is not None:
+            self.n_features_in_ = width
+        for warning in model.diagnostics["warnings"]:
+            warnings.warn(f"{type(self).__name__}: {warning}", FitWarning, stacklevel=2)
+        return self
+
+    def score(self, X: Split | Any = None, *, features: Any = None, logits: Any = None,
+              layers: Mapping[str, Any] | None = None, copy_features: Any = None,
+              copy_logits: Any = None, head: tuple[Any, Any] | None = None,
+              threads: int = 0) -> Floats:
+        """The score of each row, float32 [n]; higher = more in-distribution.
+
+        X: a `Split`, which is read block by block, or the one array that the detector scores; else
+        arrays by name, as in fit(). Logits that are not given are computed from features and head. A row
+        in memory that has NaN or infinity scores NaN; one of a file raises ValueError. Safe to call from
+        several threads; the interpreter is free meanwhile.
+        """
+        model = self._scoring_model()
+        given = {"features": features, "logits": logits, "layers": layers,
+                 "copy_features": copy_features, "copy_logits": copy_logits, "head": head}
+        if isinstance(X, Split):
+            self._refuse(given, "score", "a Split")
+            return model.score_source(X._source(), threads)
+        arrays = as_arrays(self._with_positional(model, given, X, None, "score"))
+        if head is not None and logits is None and "logits" in model.needs["score"]:
+            return model.score_source(_ood.Source(arrays), threads)
+        return model.score(arrays, threads)
+
+    def score_samples(self, X: Any) -> Floats:
+        """scikit-learn's name of score(X)."""
+        return self.score(X)
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What the last fit found out about itself."""
+        return Diagnostics(**self._scoring_model().diagnostics)
+
+    def _scoring_model(self) -> _ood.Model:
+        options = self.get_params()
+        if self._model is not None and options == self._fitted_with:
+            return self._model
+        model = _ood.Model(self._name, options)
+        if not model.fitted:
+            changed = " with these options" if self._model is not None else ""
+            raise _not_fitted(f"{type(self).__name__} is not fitted{changed}: call fit before score")
+        return model
+
+    def _refuse(self, given: Mapping[str, Any], method: str, instead: str) -> None:
+        for name, value in given.items():
+            if value is not None:
+                raise TypeError(f"{type(self).__name__}.{method}: {name} was given beside {instead}, "
+                                "expected one of them")
+
+    def _with_positional(self, model: _ood.Model, given: dict[str, Any], X: Any, y: Any,
+                         method: str) -> dict[str, Any]:
+        """`given` with X and y under their names."""
+        if X is not None:
+            needed = model.needs["score"]
+            if len(needed) != 1 or needed[0] not in ("features", "logits"):
+                raise TypeError(f"{type(self).__name__}.{method} needs {', '.join(needed)}: give each by its "
+                                "name")
+            if given[needed[0]] is not None:
+                raise TypeError(f"{type(self).__name__}.{method}: {needed[0]} was given twice")
+            given[needed[0]] = X
+        if y is not None:
+            if given["labels"] is not None:
+                raise TypeError(f"{type(self).__name__}.{method}: labels were given twice")
+            if "labels" in model.needs["fit"]:
+                given["labels"] = y
+        return given
+
+    # Python's and scikit-learn's protocols.
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({options})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {key: value for key, value in vars(self).items() if key != "_model"}
+        if self._model is not None:
+            state["_model"] = self._model.to_bytes()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "_model" in state:
+            self._model = _ood.Model.from_bytes(state["_model"])
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._model is not None or self._new_model().fitted
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required="labels" in self.needs["fit"]),
+                    input_tags=InputTags(), requires_fit=bool(self.needs["fit"]))
+
+
+def _is_empty(rows: Rows) -> bool:
+    return not isinstance(rows, Split) and all(value is None for value in rows.values())
+
+
+def _source(rows: Rows, name: str, head: tuple[Any, Any] | None = None) -> _ood.Source:
+    if isinstance(rows, Split):
+        return rows._source()
+    if not isinstance(rows, Mapping):
+        raise TypeError(f"{name} has a {type(rows).__name__}, expected a Split or a mapping of arrays by name")
+    return _ood.Source(as_arrays({"head": head, **rows}, name))
