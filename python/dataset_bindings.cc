@@ -79,7 +79,7 @@ py::object read_array(const Source& rows, const std::string& name) {
     read_rows(rows, {.labels = true}, [&](const Batch& batch) {
       std::ranges::copy(*batch.labels, to + batch.first_row);
     });
-    return std::move(out);
+    return out;
   }
   const bool copies = name.starts_with("copies/"), layers = name.starts_with("layers/");
   const std::string last = name.substr(name.find('/') + 1);
@@ -95,7 +95,7 @@ py::object read_array(const Source& rows, const std::string& name) {
           std::copy_n(view.data() + k * view.strides()[0] + i * view.strides()[1], width,
                       to + (k * n + batch.first_row + i) * width);
     });
-    return std::move(out);
+    return out;
   }
   FloatArray out({n, width});
   float* to = out.mutable_data();
@@ -106,7 +106,7 @@ py::object read_array(const Source& rows, const std::string& name) {
                                       : *batch.features;
     Eigen::Map<Matrix>(to + batch.first_row * width, view.rows(), width) = view;
   });
-  return std::move(out);
+  return out;
 }
 
 FloatType float_type(const std::string& name) {

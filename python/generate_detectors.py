@@ -34,8 +34,8 @@ from .detector import Detector
 # What an example calls with, in the order of its lines.
 ARRAYS = {
     "features": "features = np.abs(random.normal(size=(60, 8))).astype(np.float32)",
-    "logits": "logits = 3 * random.normal(size=(60, 3)).astype(np.float32)",
     "labels": "labels = np.arange(60) % 3",
+    "logits": "logits = (3 * np.eye(3)[np.arange(60) % 3] + random.normal(size=(60, 3))).astype(np.float32)",
     "layers": "layers = {'block1': np.abs(random.normal(size=(60, 5))).astype(np.float32)}",
     "copies/features": "copy_features = np.abs(random.normal(size=(4, 60, 8))).astype(np.float32)",
     "copies/logits": "copy_logits = 3 * random.normal(size=(4, 60, 3)).astype(np.float32)",
@@ -76,6 +76,15 @@ def example(cls: str, needs: dict[str, Any]) -> list[str]:
     return lines
 
 
+def wrapped(text: str, indent: str, width: int = 92) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent="    ",
+                         break_on_hyphens=False, break_long_words=False)
+
+
+def python_errors(text: str) -> str:
+    return text.replace("std::domain_error", "ValueError").replace("std::invalid_argument", "ValueError")
+
+
 def doc(cls: str, detector: dict[str, Any]) -> str:
     preamble, keys = parts_of(doc_block(detector["name"]))
     lines = [line.rstrip() for line in preamble]
@@ -90,16 +99,16 @@ def doc(cls: str, detector: dict[str, Any]) -> str:
         if option is detector["options"][0]:
             lines += ["", "Options", "-------"]
         lines.append(f"{option['name']} : {option['expected']}; default {default_text(option)}")
-        lines += textwrap.wrap(option["help"], 92, initial_indent="    ", subsequent_indent="    ")
+        lines += wrapped(option["help"], "    ")
     for preset in detector["presets"]:
         if preset is detector["presets"][0]:
             lines += ["", "Presets", "-------"]
         lines.append(preset[0])
         options = ", ".join(f"{name}={value!r}" for name, value in preset[1].items())
-        lines += textwrap.wrap(f"{options}. {preset[2]}", 92, initial_indent="    ", subsequent_indent="    ")
+        lines += wrapped(f"{preset[2]}: {options}", "    ")
     for key in ("cost", "bound", "errors", "source"):
         if key in keys:
-            lines += ["", *textwrap.wrap(f"{key.capitalize()}: {keys[key]}", 96, subsequent_indent="    ")]
+            lines += ["", *wrapped(f"{key.capitalize()}: {python_errors(keys[key])}", "", 96)]
     lines += ["", "Example", "-------", *example(cls, needs)]
     text = "\n".join(lines).replace("\\", "\\\\").replace('"""', "'''")
     return textwrap.indent(text, "    ").strip()

@@ -279,7 +279,7 @@ void Detector::check_source(const SourceInfo& info) const {
   const Inputs wanted = needs().fit;
   if (const Inputs missing = wanted.without(available(info)); missing.any())
     throw_invalid("{} has no {}", info.name, fmt::join(missing.names(), ", no "));
-  if (wanted.any() && info.rows == 0) throw_invalid("{} has 0 rows, expected 1 or more", info.name);
+  if (wanted.without({.head = true}).any() && info.rows == 0) throw_invalid("{} has 0 rows, expected 1 or more", info.name);
   if (wanted.labels && info.classes > info.rows)  // also keeps a stray label from taking memory
     throw std::domain_error(
         fmt::format("{} has {} classes but {} rows, expected 1 row or more of each", info.name,

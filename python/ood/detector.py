@@ -80,8 +80,8 @@ class Detector:
         """A detector with options that somebody published together, and others beside them, which win.
 
         >>> import ood
-        >>> ood.ConjNorm.preset("cifar10", samples=500).p
-        3.0
+        >>> ood.ConjNorm.preset("cifar10", samples=500).temperature
+        0.05
         """
         return cls(**(_ood.Model(cls._name, {"preset": name}).options | options))
 
