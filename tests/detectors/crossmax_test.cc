@@ -23,15 +23,15 @@ double score(const CrossMax::Options& options) {
 }  // namespace
 
 TEST_CASE("crossmax: by hand") {
-  using enum CrossMax::Score;
+  using enum CrossMax::Statistic;
   // the medians are (0, -2, -1)
   const double energy_of_three = std::log(1 + std::exp(-2) + std::exp(-1));
   CHECK(score({}) == doctest::Approx(energy_of_three).epsilon(1e-6));
-  CHECK(score({.score = max_logit}) == 0);
-  CHECK(score({.score = msp}) == doctest::Approx(-energy_of_three).epsilon(1e-6));
+  CHECK(score({.statistic = max_logit}) == 0);
+  CHECK(score({.statistic = msp}) == doctest::Approx(-energy_of_three).epsilon(1e-6));
   // the largest are all 0, the third largest (-3, -2, -4)
   CHECK(score({.k = 1}) == doctest::Approx(std::log(3)).epsilon(1e-6));
-  CHECK(score({.k = 3, .score = max_logit}) == -2);
+  CHECK(score({.k = 3, .statistic = max_logit}) == -2);
 }
 
 TEST_CASE("crossmax: layers are members; the median of two is their mean") {
@@ -41,7 +41,7 @@ TEST_CASE("crossmax: layers are members; the median of two is their mean") {
   batch.layers = {{"a", first}, {"b", second}};
   // (-3/2, -1, -2)
   const CrossMax detector(
-      {.members = CrossMax::Members::layers, .score = CrossMax::Score::max_logit});
+      {.members = CrossMax::Members::layers, .statistic = CrossMax::Statistic::max_logit});
   CHECK(detector.score(batch).at(0) == -1);
 
   const Matrix narrow = Matrix::Zero(1, 2);

@@ -121,7 +121,7 @@ def cosine_variance(file: FeatureFile) -> Result:
 
 
 def crossmax(file: FeatureFile, members: str = "copies", k: int = 0,
-             score: str = "energy") -> Result:
+             statistic: str = "energy") -> Result:
     """Y_c = median (k = 0) or k-th largest over the members m of f_mc - max_c f_mc, less the largest
     of it over the members; the score is logsumexp(Y), max_c Y_c or log max softmax(Y).
 
@@ -134,7 +134,7 @@ def crossmax(file: FeatureFile, members: str = "copies", k: int = 0,
         return np.median(shifted, axis=0) if k == 0 else np.sort(shifted, axis=0)[-k]
 
     of = {"max_logit": lambda y: float(np.max(y)), "energy": lambda y: float(logsumexp(y)),
-          "msp": lambda y: float(np.max(log_softmax(y)))}[score]
+          "msp": lambda y: float(np.max(log_softmax(y)))}[statistic]
     stacked = file.copy_logits if members == "copies" else {
         split: np.stack(list(file.layers[split].values())) for split in SPLITS}
     return Result(by_copies(stacked, lambda f: of(aggregate(f)) + 0.0), rtol=1e-5, atol=1e-6)

@@ -230,9 +230,9 @@ SCORE_CASES: list[tuple[str, str, Json]] = [
     *((COPIES, detector, {}) for detector in (
         "mean_logit_energy", "predictive_entropy", "expected_entropy", "mutual_information",
         "copy_variance", "variation_ratio", "wepe", "min_cosine", "cosine_variance", "crossmax")),
-    (COPIES, "crossmax", {"k": 5, "score": "max_logit"}),
+    (COPIES, "crossmax", {"k": 5, "statistic": "max_logit"}),
     (COPIES, "crossmax", {"members": "layers"}),
-    (COPIES, "crossmax", {"members": "layers", "k": 2, "score": "msp"}),
+    (COPIES, "crossmax", {"members": "layers", "k": 2, "statistic": "msp"}),
 ]
 
 

@@ -16,8 +16,8 @@ namespace ood {
 /// CrossMax: how far the logits of several members agree, robust to any minority of them.
 ///
 ///   s(f) = log sum_c exp(Y_c)                                 higher = more in-distribution
-///   s(f) = max_c Y_c                                          score = max_logit
-///   s(f) = max_c log softmax(Y)_c                             score = msp
+///   s(f) = max_c Y_c                                          statistic = max_logit
+///   s(f) = max_c log softmax(Y)_c                             statistic = msp
 ///   Y_c  = median over the members m of b_mc, or the k-th largest of them
 ///   b_mc = a_mc - max_m a_mc,   a_mc = f_mc - max_c f_mc
 ///
@@ -41,13 +41,13 @@ class CrossMax final : public Detector {
  public:
   enum class Members { copies, layers };
   static constexpr std::array<std::string_view, 2> kMembers = {"copies", "layers"};
-  enum class Score { energy, max_logit, msp };
-  static constexpr std::array<std::string_view, 3> kScores = {"energy", "max_logit", "msp"};
+  enum class Statistic { energy, max_logit, msp };
+  static constexpr std::array<std::string_view, 3> kStatistics = {"energy", "max_logit", "msp"};
 
   struct Options {
     Members members = Members::copies;
     Index k = 0;  ///< the k-th largest; 0: the median
-    Score score = Score::energy;
+    Statistic statistic = Statistic::energy;
   };
   static constexpr std::string_view kName = "crossmax";
   CrossMax() = default;
@@ -63,7 +63,7 @@ class CrossMax final : public Detector {
     v.option("members", options_.members, kMembers, "whose logits are compared");
     v.option("k", options_.k, Range::at_least(0).swept({0, 2, 3}),
              "the k-th largest over the members; 0: the median");
-    v.option("score", options_.score, kScores, "of the aggregated logits");
+    v.option("statistic", options_.statistic, kStatistics, "of the aggregated logits");
   }
 
  private:
@@ -72,9 +72,9 @@ class CrossMax final : public Detector {
     thread_local Matrix aggregated;
     aggregated.resize(tile.rows(), members.front().cols());
     for (Index i = 0; i < tile.rows(); ++i) aggregate(members, i, aggregated);
-    if (options_.score == Score::energy)
+    if (options_.statistic == Statistic::energy)
       kernels::row_log_sum_exp(aggregated, 1.0f, out);
-    else if (options_.score == Score::max_logit)
+    else if (options_.statistic == Statistic::max_logit)
       kernels::row_max(aggregated, out);
     else
       kernels::row_log_max_probability(aggregated, 1.0f, out);
