@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-import ood
-from ood._extraction_parts import Parts
+from ._extraction_parts import Parts
+from .dataset import PathLike, Writer
 
 try:
     import torch
@@ -27,7 +26,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 from torch.utils.data import SubsetRandomSampler, WeightedRandomSampler
 
-from ood._torch_network import Network, Variants, evaluating, fingerprint, to_numpy
+from ._torch_network import Network, Variants, evaluating, fingerprint, to_numpy
 
 __all__ = ["extract"]
 
@@ -49,7 +48,7 @@ def extract(
     loader: Loader | Mapping[str, Loader],
     layer: str | None = None,
     *,
-    path: str | os.PathLike[str],
+    path: PathLike,
     split: str = "train",
     kinds: Mapping[str, str] | None = None,
     layers: Sequence[str] = (),
@@ -175,8 +174,8 @@ def extract(
     attributes = {"feature_layer": layer if layer is not None else f"input of {parts.head}"}
     if variants.count > 0:
         attributes["copies"] = variants.description
-    name = model_name or type(model).__name__
-    with ood.Writer(target, model=name, id_dataset=id_dataset, dtype=dtype) as writer:
+    title = model_name or type(model).__name__
+    with Writer(target, model=title, id_dataset=id_dataset, dtype=dtype) as writer:
         for name, value in attributes.items():
             writer.set_attribute(name, value)
         head = network.linear(parts.head)
@@ -214,7 +213,7 @@ class _Shard:
 def _run_shards(
     split: str, loader: Loader, network: Network, parts: Parts, bar: Bar, keep_inputs: bool
 ) -> Iterator[_Shard]:
-    """Runs the batches of a split that are missing. With `keep_inputs` the rows are not done yet."""
+    """Runs the missing batches of a split. Where inputs are kept, copies count the rows."""
     batches, rows = parts.count(split)
     shard = _Shard(first_row=rows, first_batch=batches)
     for batch in _remaining(loader, shard.first_batch):
