@@ -216,6 +216,7 @@ def _run_shards(
     """Runs the missing batches of a split. Where inputs are kept, copies count the rows."""
     batches, rows = parts.count(split)
     shard = _Shard(first_row=rows, first_batch=batches)
+    names: set[str] | None = None
     for batch in _remaining(loader, shard.first_batch):
         inputs, labels = _unpack(batch, split)
         if len(inputs) > 0:
@@ -226,7 +227,8 @@ def _run_shards(
             block = network.run(inputs, split, row)
             if labels is not None:
                 block["labels"] = _check_labels(labels, block["logits"], split, row)
-            if shard.blocks and block.keys() != shard.blocks[0].keys():
+            names = names or set(block)
+            if block.keys() != names:
                 raise ValueError(
                     f"extract: the loader of {split} has labels in some batches, expected in all or"
                     " in none"

@@ -301,7 +301,8 @@ def test_forms_of_a_batch(tmp_path: Path) -> None:
 def test_types(tmp_path: Path) -> None:
     model, values = make_mlp().double(), make_rows(8, 0).double()
     for dtype in ("float16", "float64"):
-        found = arrays(run(model, [values], path=tmp_path / "f.h5", dtype=dtype))
+        path = run(model, [values], path=tmp_path / "f.h5", dtype=dtype, device="cpu")
+        found = arrays(path)
         assert found["train/features"].dtype == found["train/logits"].dtype == dtype
 
 
@@ -459,7 +460,7 @@ def test_copies_by_dropout(tmp_path: Path) -> None:
     # neither copies nor rows nor batches share their masks: half of two masks differs
     here = clean != 0
     assert (kept[0] != kept[1])[here].mean() == pytest.approx(0.5, abs=0.1)
-    for distance in (1, 16):
+    for distance in (1, 16, 48):  # rows, batches, shards
         both = here[:-distance] & here[distance:]
         differs = kept[0, :-distance] != kept[0, distance:]
         assert differs[both].mean() == pytest.approx(0.5, abs=0.1)
@@ -490,6 +491,18 @@ def test_model_may_change_its_input_in_place(tmp_path: Path) -> None:
     found = arrays(run(Centring(), [given], path=tmp_path / "f.h5", copies=1, sigma=1e-7))
     np.testing.assert_allclose(found["train/copies/logits"][0], found["train/logits"], atol=1e-5)
     np.testing.assert_array_equal(given, values)
+
+
+def test_model_may_change_its_features_in_place(tmp_path: Path) -> None:
+    class Clearing(Mlp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = self.head(x[:, :WIDTH])
+            x.zero_()
+            return logits
+
+    values = make_rows(10, 0)
+    found = arrays(run(Clearing(), [values], path=tmp_path / "f.h5"))
+    np.testing.assert_array_equal(found["train/features"], values[:, :WIDTH])
 
 
 # The model is left as it was
@@ -654,6 +667,46 @@ def test_any_iterable_goes_on_after_its_finished_batches(
     model = counting()
     path = run(model, batches(9), path=tmp_path / "f.h5")
     assert model.rows == 130 - 96
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_a_finished_split_is_not_asked_for(tmp_path: Path, rows: dict[str, torch.Tensor]) -> None:
+    class Once:
+        """Batches that can be had once."""
+
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def __iter__(self) -> Iterator[torch.Tensor]:
+            self.asked += 1
+            return iter(rows["train"].split(16))
+
+    train = Once()
+    with pytest.raises(TypeError, match="a batch of id_test"):
+        run(counting(), {"train": train, "id_test": ["text"]}, path=tmp_path / "f.h5")
+    run(counting(), {"train": train, "id_test": [rows["id_test"]]}, path=tmp_path / "f.h5")
+    assert train.asked == 1
+
+
+def test_a_shard_that_is_cut_off_is_made_again(
+    tmp_path: Path, loaders: dict[str, DataLoader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(counting(), loaders, path=tmp_path / "whole.h5")
+    savez, calls = np.savez, []
+
+    def cut(file: Any, **content: Any) -> None:
+        calls.append(1)
+        if len(calls) < 5:
+            savez(file, **content)
+        else:
+            file.write(b"PK half of it")
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(counting(), loaders, path=tmp_path / "f.h5")
+    path = run(counting(), loaders, path=tmp_path / "f.h5")
     assert path.read_bytes() == whole.read_bytes()
 
 
@@ -837,6 +890,20 @@ def test_values_that_are_not_finite(tmp_path: Path, value: float, got: str) -> N
     fails(tmp_path, message, {"ood/noise": [values]}, model)  # in the batch that shows the head
 
 
+def test_rows_are_counted_from_the_start_of_the_split(tmp_path: Path) -> None:
+    """Beyond the first shard, which is kept."""
+    values = make_rows(100, 0)
+    values[99] = float("nan")
+    model = nn.Sequential(nn.Linear(INPUTS, CLASSES))
+    with pytest.raises(ValueError, match="train/features has NaN at row 99"):
+        run(model, list(values.split(16)), path=tmp_path / "f.h5")
+    # finite by itself, but not with a hundred times the weights
+    values[99] = 1e36
+    model = nn.Sequential(nn.Linear(INPUTS, INPUTS), nn.Linear(INPUTS, CLASSES))
+    with pytest.raises(ValueError, match="train/copies/0/.* has (NaN|infinity) at row 99"):
+        run(model, list(values.split(8)), path=tmp_path / "g.h5", copies=1, sigma=1e4)
+
+
 def test_copies_that_are_not_finite(tmp_path: Path) -> None:
     message = r"train/copies/0/features has (NaN|infinity) at row 0"
     fails(tmp_path, message, copies=1, sigma=1e30)
@@ -928,7 +995,7 @@ def test_wrong_copies(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Dropout(0), nn.Linear(INPUTS, CLASSES))
     fails(tmp_path, "no Dropout module with p > 0", model=model, copies=2, mode="dropout")
     fails(tmp_path, "no convolution or linear", model=nn.ReLU(), copies=2, sigma=0.1)
-    computed = nn.Sequential(nn.utils.weight_norm(nn.Linear(INPUTS, CLASSES)))
+    computed = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(INPUTS, CLASSES)))
     fails(tmp_path, "layer 0 has a weight that is computed", model=computed, copies=2, sigma=0.1)
 
 
