@@ -51,13 +51,17 @@ class Array:
             return self._read()[key]
         if not isinstance(rows, slice):
             row = range(len(self))[int(rows)]  # IndexError where there is none
-            return self._read((row, row + 1))[(0, *rest)]
+            return self._part((row, row + 1), 0, rest)
         begin, end, step = rows.indices(len(self))
         if step < 0:
             return self._read()[key]
         if end <= begin:
-            return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
-        return self._read((begin, end))[(slice(None, None, step), *rest)]
+            return self._part((0, 1), slice(0, 0), rest)
+        return self._part((begin, end), slice(None, None, step), rest)
+
+    def _part(self, rows: tuple[int, int], first: slice | int, rest: tuple[Any, ...]) -> Any:
+        key = (first, *rest)
+        return self._read(rows)[key]
 
     def __repr__(self) -> str:
         return f"<Array /{self._split.name}/{self._name} {list(self.shape)} {self.stored_dtype}>"
