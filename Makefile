@@ -8,12 +8,14 @@ SANITIZED_BUILD ?= build/$@
 
 export CMAKE_BUILD_PARALLEL_LEVEL = $(JOBS)
 export CTEST_PARALLEL_LEVEL = $(JOBS)
+# Objects of one build serve in another of the same tree at the same depth: wheels too.
+export CCACHE_BASEDIR = $(CURDIR)
 
 # ccache, if there, is asked for at configure time: a first `make` may only just have installed it.
 configure = CMAKE_CXX_COMPILER_LAUNCHER="$$(command -v ccache)" cmake --preset
 formatted = find include src tests bench examples -name '*.h' -o -name '*.cc'
 
-.PHONY: help build demo test asan tsan bench format format-check install clean
+.PHONY: help build demo test asan tsan bench format format-check wheel install clean
 
 help:
 	@echo "make build         install what is missing (Debian 12), build the command build/release/ood"
@@ -23,6 +25,7 @@ help:
 	@echo "make tsan          the tests under ThreadSanitizer"
 	@echo "make bench         run the benchmarks"
 	@echo "make format        format the C++ files; format-check only says which need it"
+	@echo "make wheel         the Python package for each Python that is here, into dist/"
 	@echo "make install       install library and command; PREFIX ($(PREFIX)) and DESTDIR are obeyed"
 	@echo "make clean         remove build/"
 	@echo "Each takes JOBS=n ($(JOBS))."
@@ -67,8 +70,12 @@ format format-check:
 	@scripts/install-deps --dev
 	@$(formatted) | xargs $(CLANG_FORMAT) $(if $(findstring check,$@),--dry-run --Werror,-i)
 
+wheel:
+	scripts/install-deps
+	scripts/make-wheels
+
 install: build
 	DESTDIR="$(DESTDIR)" cmake --install build/release --prefix "$(PREFIX)"
 
 clean:
-	rm -rf build
+	rm -rf build dist
