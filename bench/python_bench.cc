@@ -26,11 +26,10 @@ void energy_from_python(benchmark::State& state) {
   std::vector<float> scores(static_cast<std::size_t>(rows)), theirs(scores);
 
   Coprocess process(python, OOD_BENCH_PYTHON_SCRIPT);
-  const bool sent = process.send(fmt::format("{} {}\n", rows, classes));
-  for (Index row = 0; sent && row < rows; row += 1000)  // in pieces that a socket takes
-    process.send(Matrix(logits.middleRows(row, std::min<Index>(1000, rows - row))));
+  const bool sent =
+      process.send(fmt::format("{} {}\n", rows, classes)) && process.send(logits);
   const std::string made_of = process.read_line();
-  if (made_of.empty() || !process.read(theirs))
+  if (!sent || made_of.empty() || !process.read(theirs))
     return state.SkipWithError("the Python of OOD_BENCH_PACKAGE_PYTHON does not have the package");
   energy.score(batch, scores, {.threads = 1});
   if (scores != theirs) return state.SkipWithError("the scores differ");
