@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "ood/exec.h"
 #include "ood/metrics.h"
@@ -53,9 +52,9 @@ class MeanAuroc {
 
  private:
   Index sets_ = 0;
-  double sum_ = 0;                 // of the AUROCs
-  double outlier_variance_ = 0;    // sum_k Var_j(v_jk) / m_k
-  std::vector<double> id_shares_;  // [n] sum_k u_ik
+  double sum_ = 0;           // of the AUROCs
+  double ood_variance_ = 0;  // sum_k Var_j(v_jk) / m_k
+  VectorD id_shares_;        // [n] sum_k u_ik
 };
 
 struct BootstrapOptions {

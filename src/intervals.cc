@@ -1,0 +1,198 @@
+#include "ood/intervals.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "errors.h"
+#include "normal_quantile.h"
+#include "ood/quantiles.h"
+#include "ood/random.h"
+#include "ranking.h"
+
+namespace ood {
+
+namespace {
+
+constexpr std::int64_t kLeastScores = 2;  // of a kind: how far one alone may be off is not known
+constexpr std::uint64_t kWords = std::uint64_t{1} << 32;  // that random numbers tell apart
+constexpr std::uint32_t kIdStream = 0x500, kOodStream = 0x501;
+
+void require_level(const char* function, double level) {
+  if (!(level > 0 && level < 1))
+    throw_invalid("{}: level is {}, expected a share in (0, 1)", function, level);
+}
+
+/// For each score, twice the number of others that are lower, equal ones counting one.
+VectorD twice_lower(Scores scores, Scores others) {
+  std::vector<double> sorted(others.begin(), others.end());
+  std::ranges::sort(sorted);
+  VectorD twice(std::ssize(scores));
+  std::ranges::transform(scores, twice.data(), [&](double score) {
+    const auto [first, last] = std::equal_range(sorted.begin(), sorted.end(), score);
+    return static_cast<double>((first - sorted.begin()) + (last - sorted.begin()));
+  });
+  return twice;
+}
+
+/// DeLong's u and v (see auroc_interval) as whole numbers: means and differences of two scores are
+/// exact, and where they do not vary, the variance is 0.
+struct Components {
+  VectorD id;   ///< [n] 2 m u_i
+  VectorD ood;  ///< [m] 2 n v_j
+
+  double id_scale() const { return 2 * static_cast<double>(ood.size()); }
+  double ood_scale() const { return 2 * static_cast<double>(id.size()); }
+  double mean() const { return id.sum() / (id_scale() * static_cast<double>(id.size())); }
+};
+
+Components components(const char* function, const char* id_name, Scores id, const char* ood_name,
+                      Scores ood) {
+  require_scores(function, id_name, id, kLeastScores);
+  require_scores(function, ood_name, ood, kLeastScores);
+  return {twice_lower(id, ood), 2 * static_cast<double>(id.size()) - twice_lower(ood, id).array()};
+}
+
+double variance_of_mean(const VectorD& values, double scale) {
+  const auto n = static_cast<double>(values.size());
+  return (values.array() - values.mean()).square().sum() / (n * (n - 1) * scale * scale);
+}
+
+double variance_of_mean(const Components& of) {
+  return variance_of_mean(of.id, of.id_scale()) + variance_of_mean(of.ood, of.ood_scale());
+}
+
+/// Clipped to [least, 1].
+Interval normal_interval(double value, double variance, double level, double least) {
+  const double half = normal_two_sided(level) * std::sqrt(variance);
+  return {value, std::max(value - half, least), std::min(value + half, 1.)};
+}
+
+/// As many of the rows, drawn with replacement: calls draw(row) for each.
+template <class Draw>
+void resample_rows(std::int64_t rows, ItemRandom random, const Draw& draw) {
+  // Lemire, ACM Transactions on Modeling and Computer Simulation 29 (2019): all equally likely
+  const auto count = static_cast<std::uint64_t>(rows);
+  const std::uint64_t refused = kWords % count;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    std::uint64_t product = random() * count;
+    while (product % kWords < refused) product = random() * count;
+    draw(static_cast<std::size_t>(product / kWords));
+  }
+}
+
+/// Resamples of ID and OOD scores, each kind on its own.
+class Resampling {
+ public:
+  explicit Resampling(const Ranking& ranking) : ranking_(ranking) {
+    for (std::size_t t = 0; t < ranking.ties.size(); ++t) {
+      const Tie& tie = ranking.ties[t];
+      id_ties_.insert(id_ties_.end(), static_cast<std::size_t>(tie.positives), t);
+      ood_ties_.insert(ood_ties_.end(), static_cast<std::size_t>(tie.negatives), t);
+    }
+  }
+
+  Ranking draw(std::uint64_t seed, std::uint64_t number) const {
+    Ranking drawn{std::vector<Tie>(ranking_.ties.size()), ranking_.positives, ranking_.negatives};
+    resample_rows(ranking_.positives, ItemRandom(seed, kIdStream, number),
+                  [&](std::size_t row) { ++drawn.ties[id_ties_[row]].positives; });
+    resample_rows(ranking_.negatives, ItemRandom(seed, kOodStream, number),
+                  [&](std::size_t row) { ++drawn.ties[ood_ties_[row]].negatives; });
+    std::erase_if(drawn.ties, [](const Tie& tie) { return tie.positives + tie.negatives == 0; });
+    return drawn;
+  }
+
+ private:
+  const Ranking& ranking_;
+  std::vector<std::size_t> id_ties_, ood_ties_;  // [n], [m] where in the ranking a row stands
+};
+
+}  // namespace
+
+Interval auroc_interval(Scores id, Scores ood, double level) {
+  constexpr auto kFunction = "auroc_interval";
+  require_level(kFunction, level);
+  const Components all = components(kFunction, "id", id, "ood", ood);
+  return normal_interval(all.mean(), variance_of_mean(all), level, 0);
+}
+
+void MeanAuroc::add(Scores id, Scores ood) {
+  constexpr auto kFunction = "MeanAuroc.add";
+  if (sets_ > 0 && std::ssize(id) != id_shares_.size())
+    throw_invalid("{}: id has {} scores, expected {} as in the first set", kFunction, id.size(),
+                  id_shares_.size());
+  const Components set = components(kFunction, "id", id, "ood", ood);
+  if (sets_ == 0) id_shares_ = VectorD::Zero(set.id.size());
+  id_shares_ += set.id / set.id_scale();
+  ood_variance_ += variance_of_mean(set.ood, set.ood_scale());
+  sum_ += set.mean();
+  ++sets_;
+}
+
+Interval MeanAuroc::interval(double level) const {
+  constexpr auto kFunction = "MeanAuroc.interval";
+  require_level(kFunction, level);
+  if (sets_ == 0) throw_invalid("{}: mean has 0 sets, expected 1 or more", kFunction);
+  const auto sets = static_cast<double>(sets_);
+  const double variance = variance_of_mean(id_shares_, sets) + ood_variance_ / (sets * sets);
+  return normal_interval(sum_ / sets, variance, level, 0);
+}
+
+MetricIntervals bootstrap_intervals(Scores id, Scores ood, const BootstrapOptions& options) {
+  constexpr auto kFunction = "bootstrap_intervals";
+  require_level(kFunction, options.level);
+  require_rate(kFunction, options.tpr);
+  if (options.resamples < 2)
+    throw_invalid("{}: resamples is {}, expected 2 or more", kFunction, options.resamples);
+  const auto most = std::max(id.size(), ood.size());
+  if (most > kWords)
+    throw_invalid("{}: {} has {} scores, expected {} or fewer", kFunction,
+                  id.size() == most ? "id" : "ood", most, kWords);
+  const Ranking all = ranking(kFunction, id, ood, kLeastScores);
+  const Metrics values = all_metrics(all, options.tpr);
+
+  const Resampling resampling(all);
+  std::vector<Metrics> resampled(static_cast<std::size_t>(options.resamples));
+  parallel_for(options.resamples, options.exec, [&](Index r) {
+    resampled[static_cast<std::size_t>(r)] =
+        all_metrics(resampling.draw(options.seed, static_cast<std::uint64_t>(r)), options.tpr);
+  });
+
+  const auto interval = [&](double Metrics::*metric) -> Interval {
+    std::vector<double> drawn(resampled.size());
+    std::ranges::transform(resampled, drawn.begin(), metric);
+    return {values.*metric, percentile(drawn, 50 * (1 - options.level)),
+            percentile(drawn, 50 * (1 + options.level))};
+  };
+  return {.auroc = interval(&Metrics::auroc),
+          .fpr = interval(&Metrics::fpr95),
+          .fpr_ood = interval(&Metrics::fpr95_ood),
+          .aupr_in = interval(&Metrics::aupr_in),
+          .aupr_out = interval(&Metrics::aupr_out),
+          .aupr_in_trapezoid = interval(&Metrics::aupr_in_trapezoid),
+          .aupr_out_trapezoid = interval(&Metrics::aupr_out_trapezoid)};
+}
+
+Comparison compare_auroc(Scores id_a, Scores ood_a, Scores id_b, Scores ood_b, double level) {
+  constexpr auto kFunction = "compare_auroc";
+  require_level(kFunction, level);
+  const auto require_as_many = [&](const char* name, Scores b, const char* as, Scores a) {
+    if (b.size() != a.size())
+      throw_invalid("{}: {} has {} scores, expected {} as {} has", kFunction, name, b.size(),
+                    a.size(), as);
+  };
+  require_as_many("id_b", id_b, "id_a", id_a);
+  require_as_many("ood_b", ood_b, "ood_a", ood_a);
+  const Components a = components(kFunction, "id_a", id_a, "ood_a", ood_a);
+  const Components b = components(kFunction, "id_b", id_b, "ood_b", ood_b);
+  const Components difference{a.id - b.id, a.ood - b.ood};
+  const double value = difference.mean(), variance = variance_of_mean(difference);
+  const double z = value == 0 ? 0 : value / std::sqrt(variance);  // infinite where all rows agree
+  return {.auroc_a = a.mean(),
+          .auroc_b = b.mean(),
+          .difference = normal_interval(value, variance, level, -1),
+          .z = z,
+          .p_value = std::erfc(std::abs(z) / std::numbers::sqrt2)};
+}
+
+}  // namespace ood

@@ -1,0 +1,118 @@
+#include "ranking.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <utility>
+
+#include "errors.h"
+
+namespace ood {
+
+namespace {
+
+std::vector<double> sorted_descending(Scores scores) {
+  std::vector<double> sorted(scores.begin(), scores.end());
+  std::ranges::sort(sorted, std::greater<>());
+  return sorted;
+}
+
+double ratio(std::int64_t part, std::int64_t whole) {
+  return static_cast<double>(part) / static_cast<double>(whole);
+}
+
+}  // namespace
+
+void require_scores(const char* function, const char* array, Scores scores, std::int64_t least) {
+  if (std::ssize(scores) < least)
+    throw_invalid("{}: {} has {} scores, expected {} or more", function, array, scores.size(),
+                  least);
+  for (std::size_t i = 0; i < scores.size(); ++i)
+    if (std::isnan(scores[i]))
+      throw_invalid("{}: {} score {} is NaN, expected a number", function, array, i);
+}
+
+void require_rate(const char* function, double tpr) {
+  if (!(tpr > 0 && tpr <= 1))
+    throw_invalid("{}: tpr is {}, expected a rate in (0, 1]", function, tpr);
+}
+
+Ranking ranking(const char* function, Scores id, Scores ood, std::int64_t least) {
+  require_scores(function, "id", id, least);
+  require_scores(function, "ood", ood, least);
+  const auto ids = sorted_descending(id), oods = sorted_descending(ood);
+  Ranking ranking{{}, std::ssize(ids), std::ssize(oods)};
+  for (auto i = ids.begin(), o = oods.begin(); i != ids.end() || o != oods.end();) {
+    const double score = o == oods.end() || (i != ids.end() && *i > *o) ? *i : *o;
+    const auto differs = [score](double other) { return other != score; };
+    const auto id_end = std::find_if(i, ids.end(), differs);
+    const auto ood_end = std::find_if(o, oods.end(), differs);
+    ranking.ties.push_back({id_end - i, ood_end - o});
+    i = id_end;
+    o = ood_end;
+  }
+  return ranking;
+}
+
+Ranking mirrored(Ranking ranking) {
+  std::ranges::reverse(ranking.ties);
+  for (Tie& tie : ranking.ties) std::swap(tie.positives, tie.negatives);
+  std::swap(ranking.positives, ranking.negatives);
+  return ranking;
+}
+
+double area_under_roc(const Ranking& ranking) {
+  // Pairs that are in order count two, ties one: exact in 64 bits while n m < 2^63.
+  std::uint64_t half_pairs = 0;
+  std::int64_t negatives_below = ranking.negatives;
+  for (const Tie& tie : ranking.ties) {
+    negatives_below -= tie.negatives;
+    half_pairs += static_cast<std::uint64_t>(tie.positives) *
+                  static_cast<std::uint64_t>(2 * negatives_below + tie.negatives);
+  }
+  const double pairs =
+      static_cast<double>(ranking.positives) * static_cast<double>(ranking.negatives);
+  return static_cast<double>(half_pairs) / (2 * pairs);
+}
+
+double false_positive_rate(const Ranking& ranking, double tpr) {
+  std::int64_t true_positives = 0, false_positives = 0;
+  for (const Tie& tie : ranking.ties) {
+    true_positives += tie.positives;
+    false_positives += tie.negatives;
+    if (ratio(true_positives, ranking.positives) >= tpr) break;
+  }
+  return ratio(false_positives, ranking.negatives);
+}
+
+PrecisionRecallAreas precision_recall_areas(const Ranking& ranking) {
+  PrecisionRecallAreas areas;
+  std::int64_t true_positives = 0, accepted = 0;
+  double recall = 0, precision = 1;  // scikit-learn's first point: nothing accepted
+  for (const Tie& tie : ranking.ties) {
+    true_positives += tie.positives;
+    accepted += tie.positives + tie.negatives;
+    const double next_recall = ratio(true_positives, ranking.positives);
+    const double next_precision = ratio(true_positives, accepted);
+    areas.average_precision += (next_recall - recall) * next_precision;
+    areas.trapezoid += (next_recall - recall) * (precision + next_precision) / 2;
+    recall = next_recall;
+    precision = next_precision;
+  }
+  return areas;
+}
+
+Metrics all_metrics(const Ranking& ranking, double tpr) {
+  const Ranking out = mirrored(ranking);
+  const auto areas_in = precision_recall_areas(ranking);
+  const auto areas_out = precision_recall_areas(out);
+  return {.auroc = area_under_roc(ranking),
+          .fpr95 = false_positive_rate(ranking, tpr),
+          .fpr95_ood = false_positive_rate(out, tpr),
+          .aupr_in = areas_in.average_precision,
+          .aupr_out = areas_out.average_precision,
+          .aupr_in_trapezoid = areas_in.trapezoid,
+          .aupr_out_trapezoid = areas_out.trapezoid};
+}
+
+}  // namespace ood

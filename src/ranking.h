@@ -1,0 +1,46 @@
+/// Scores of two kinds in their order, as counts: what every metric of ood/metrics.h is a function of.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ood/metrics.h"
+
+namespace ood {
+
+/// How many scores share one value. ID or OOD is "positive": see ranking().
+struct Tie {
+  std::int64_t positives = 0;
+  std::int64_t negatives = 0;
+};
+
+/// All scores, the most positive value first, one entry for each distinct value: none is empty.
+struct Ranking {
+  std::vector<Tie> ties;
+  std::int64_t positives = 0;
+  std::int64_t negatives = 0;
+};
+
+/// Throws std::invalid_argument if there are fewer than `least` scores or one is NaN.
+void require_scores(const char* function, const char* array, Scores scores, std::int64_t least = 1);
+/// Throws std::invalid_argument if tpr is out of (0, 1].
+void require_rate(const char* function, double tpr);
+
+/// ID is positive. Throws as require_scores.
+Ranking ranking(const char* function, Scores id, Scores ood, std::int64_t least = 1);
+/// The same scores negated, with OOD positive.
+Ranking mirrored(Ranking ranking);
+
+double area_under_roc(const Ranking& ranking);
+double false_positive_rate(const Ranking& ranking, double tpr);
+
+struct PrecisionRecallAreas {
+  double average_precision = 0;
+  double trapezoid = 0;
+};
+PrecisionRecallAreas precision_recall_areas(const Ranking& ranking);
+
+/// All metrics of a ranking with ID positive; fpr95 and fpr95_ood at `tpr`.
+Metrics all_metrics(const Ranking& ranking, double tpr);
+
+}  // namespace ood

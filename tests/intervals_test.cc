@@ -1,0 +1,3 @@
+#include "ood/intervals.h"
+
+#include <doctest/doctest.h>
