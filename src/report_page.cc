@@ -24,8 +24,9 @@ void round_numbers(Json& value) {
 /// JSON that may stand in a <script>: names out of a file cannot end it, as they hold no '<'.
 std::string embedded(const Report& report) {
   Json root = Json::parse(to_json(report));
-  for (const char* drawn : {"curves", "agreement"})
-    if (root.contains(drawn)) round_numbers(root[drawn]);
+  if (root.contains("curves"))
+    for (Json& curve : root["curves"]) round_numbers(curve["roc"]);
+  if (root.contains("agreement")) round_numbers(root["agreement"]);
   std::string text;
   for (const char c : root.dump()) {
     if (c == '<')

@@ -13,6 +13,8 @@
     return made;
   }
   const option = (value, text) => element('option', { value }, text);
+  /// A name that may be broken after its underscores.
+  const breakable = (name) => name.split(/(?<=_)/).flatMap((part, i) => i ? [document.createElement('wbr'), part] : [part]);
   const definitions = (attributes, pairs) =>
     element('dl', attributes, pairs.map(([name, value]) =>
       element('div', {}, element('dt', {}, name), element('dd', {}, value))));
@@ -22,7 +24,7 @@
   const percent = (share) => share === null || share === undefined ? '–' : (100 * share).toFixed(2);
   function short(value) {
     if (value === null || value === undefined) return '–';
-    if (Array.isArray(value)) return value.map(short).join(', ');
+    if (Array.isArray(value)) return value.map(short).join(', ') || '–';
     if (typeof value !== 'number') return String(value);
     if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
     const size = Math.abs(value);
@@ -83,7 +85,9 @@
       })),
     }));
     const heads = columns.map((column) => element('th', { scope: 'col', class: column.text && 'text' },
-      column.value && sorting ? element('button', { type: 'button' }, column.label) : column.label,
+      column.value && sorting
+        ? [element('button', { type: 'button' }, column.label), element('span', { class: 'on-paper' }, column.label)]
+        : column.label,
       column.small ? element('small', {}, column.small) : ''));
     const body = element('tbody');
 
@@ -113,8 +117,8 @@
 
   function nameCell(entry) {
     const options = Object.entries(entry.timing.options);
-    if (options.length === 0) return entry.label;
-    return element('details', {}, element('summary', {}, entry.label),
+    if (options.length === 0) return breakable(entry.label);
+    return element('details', {}, element('summary', {}, breakable(entry.label)),
       element('dl', {}, options.flatMap(([name, value]) =>
         [element('dt', {}, name), element('dd', {}, short(value))])));
   }
@@ -163,7 +167,7 @@
 
   function drawDetectors() {
     fillTable($('detectors'), [
-      { label: 'Detector', value: (entry) => entry.label, cell: (entry) => entry.timing.detector },
+      { label: 'Detector', value: (entry) => entry.label, cell: (entry) => breakable(entry.timing.detector) },
       { label: 'Fitted on', text: true, cell: ({ timing }) => timing.fitted_on + (timing.fell_back ? ' *' : '') },
       { label: 'Fit', small: 'seconds', value: ({ timing }) => timing.fit_seconds, cell: ({ timing }) => timing.fit_seconds.toFixed(2) },
       { label: 'Score', small: 'µs a row', value: (entry) => entry.microseconds, cell: (entry) => short(+entry.microseconds.toPrecision(3)) },
@@ -178,7 +182,7 @@
     const head = element('thead', {}, element('tr', {}, element('th', { scope: 'col' }, 'Detector'),
       ranked.map((entry) => element('th', { scope: 'col' }, entry.label))));
     const body = element('tbody', {}, ranked.map((row) => element('tr', {},
-      element('th', { scope: 'row' }, row.label),
+      element('th', { scope: 'row' }, breakable(row.label)),
       ranked.map((column) => {
         const value = report.agreement[row.index][column.index];
         const cell = element('td', { class: value === null ? undefined : value < 0 ? 'negative' : 'positive' },
@@ -206,7 +210,7 @@
     if (named.length === 0) return [];
     const summary = element('table'), whole = element('table');
     fillTable(summary, [
-      { label: 'Per class', cell: ([name]) => name },
+      { label: 'Per class', cell: ([name]) => breakable(name) },
       ...[['least', 0], ['median', 0.5], ['largest', 1]].map(([label, share]) =>
         ({ label, cell: ([, values]) => short(quantile(values, share)) })),
     ], named);
@@ -302,6 +306,9 @@
     const { low, high, id, ood } = entry.curves.get(set).histogram;
     const width = (high - low) / id.length, { n_id: nId, n_ood: nOod } = entry.rows.get(set);
     const edges = id.map((_, b) => low + b * width);
+    // as many digits as tell neighbouring bins apart
+    const digits = Math.min(15, Math.max(3, 1 + Math.ceil(Math.log10(Math.max(Math.abs(low), Math.abs(high)) / width))));
+    const place = (x) => String(+x.toPrecision(digits)).replace('-', '−');
     const bars = (label, counts, rows, name) => ({
       label, data: counts.map((count) => 100 * count / rows),
       backgroundColor: transparent(colour(name), 0.5), borderColor: colour(name), borderWidth: 1,
@@ -310,7 +317,7 @@
     draw('histogram', {
       type: 'bar',
       data: {
-        labels: edges.map((edge) => short(+(edge + width / 2).toPrecision(3))),
+        labels: edges.map((edge) => place(edge + width / 2)),
         datasets: [bars('in-distribution', id, nId, 'series-0'), bars(set, ood, nOod, 'series-1')],
       },
       options: {
@@ -320,7 +327,7 @@
         plugins: {
           legend: { position: 'bottom', labels: { boxWidth: 14 } },
           tooltip: { callbacks: {
-            title: ([{ dataIndex: b }]) => `${b === 0 ? '−∞' : short(edges[b])} to ${b === id.length - 1 ? '∞' : short(edges[b] + width)}`,
+            title: ([{ dataIndex: b }]) => `${b === 0 ? '−∞' : place(edges[b])} to ${b === id.length - 1 ? '∞' : place(edges[b] + width)}`,
             label: ({ dataset, parsed }) => `${dataset.label}: ${parsed.y.toFixed(2)} %`,
           } },
         },
@@ -450,7 +457,7 @@
   if (has['agreement-section']) drawAgreement();
   drawFits();
   drawSearches();
-  fillTable($('left-out'), [{ label: 'Detector', cell: (left) => left.detector },
+  fillTable($('left-out'), [{ label: 'Detector', cell: (left) => breakable(left.detector) },
     { label: 'Reason', text: true, cell: (left) => left.reason }], report.left_out);
   if (has['curves-section']) fillDrawnList();
   drawFigures();
