@@ -178,13 +178,14 @@ TEST_CASE("report: two detectors of one name are told apart by their options") {
     row.metrics.auroc = 0.0;
     report.rows.push_back(row);
   }
+  report.means.push_back({"energy", other, "near", 1, {.auroc = 0.0}, {}});
   report.means.push_back({"energy", other, "far", 2, {.auroc = 0.0625}, {}});
   report.timings.push_back({"energy", other, "", false, 0, 0, 250});
   const std::string table = to_table(report);
   CHECK(table.find("energy (temperature=1.5)") != std::string::npos);
   CHECK(table.find("energy (temperature=10)") != std::string::npos);
-  CHECK(contains(table, "  75.00      75.00   0.50"));  // each its own means
-  CHECK(contains(table, "6.25   0.00"));
+  CHECK(contains(table, "      75.00     75.00   0.50"));  // each its own means
+  CHECK(contains(table, "       0.00      6.25   0.00"));
 }
 
 TEST_CASE("report: JSON has fits and searches whole") {
