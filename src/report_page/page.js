@@ -397,7 +397,7 @@
       for (const swatch of document.querySelectorAll('#drawn-list .swatch'))
         swatch.style.borderTopColor = colourOf(entries[Number(swatch.dataset.index)]);
     }
-    if (entries.length) drawTime();
+    if (report.rows.length) drawTime();
   }
 
   function fillDrawnList() {
@@ -429,7 +429,7 @@
     ['Fingerprint (XXH3)', report.fingerprint ? code(report.fingerprint) : ''],
     ['libood', report.version],
   ].filter(([, value]) => value);
-  $('facts').replaceWith(Object.assign(definitions({ id: 'facts' }, facts)));
+  $('facts').replaceWith(definitions({ id: 'facts' }, facts));
   $('footer').textContent = `Made by libood ${report.version} with Chart.js ${Chart.version} (MIT licence).`;
   $('warnings').append(
     ...report.searches.flatMap((search) => search.best.warnings.map((text) => element('li', {}, `${search.detector} (search): ${text}`))),
@@ -441,9 +441,9 @@
   $('time-set').append(...kinds.map((kind) => option(`mean:${kind}`, `${kind} mean`)), ...sets.map((set) => option(`set:${set}`, set)));
 
   const has = {
-    'results-section': entries.length > 0,
+    'results-section': report.rows.length > 0,
     'curves-section': Boolean(report.curves?.length),
-    'time-section': entries.some((entry) => entry.rows.size > 0),
+    'time-section': report.rows.length > 0,
     'agreement-section': Boolean(report.agreement) && entries.length > 1,
     'fits-section': report.fits.length > 0,
     'searches-section': report.searches.length > 0,

@@ -46,7 +46,8 @@ def test_help_names_every_command(ood: Run) -> None:
         result = ood(*arguments)
         assert result.returncode == 0
         assert result.stderr == ""
-    assert all(name in ood("--help").stdout for name in ("eval", "fit", "inspect", "list", "info"))
+    assert all(name in ood("--help").stdout for name in ("eval", "fit", "inspect", "list", "info",
+                                                          "report"))
 
 
 def test_version_is_the_project_version(ood: Run) -> None:

@@ -15,14 +15,13 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from conftest import SOURCE, Run, write_small
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
-selenium = pytest.importorskip("selenium")
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.support.ui import Select  # noqa: E402
+from conftest import SOURCE, Run, write_small
 
 DIGITS = SOURCE / "examples/data/digits.h5"
 ARGUMENTS = ("-d", "msp,energy,mahalanobis,knn,vim,relative_mahalanobis,conjnorm",
@@ -376,7 +375,44 @@ def test_hostile_names_are_text(ood: Run, browser: Driver, tmp_path: Path) -> No
     assert len(browser.find_elements(By.TAG_NAME, "script")) == 3
 
 
-def test_searches_left_out_and_two_of_a_kind(ood: Run, browser: Driver, tmp_path: Path) -> None:
+def test_report_without_curves_and_with_two_of_a_name(browser: Driver, page: Path,
+                                                      tmp_path: Path) -> None:
+    """What the command does not make, but the library does."""
+    data = data_of(page)
+    for key in ("curves", "agreement", "fingerprint"):
+        del data[key]
+    for kind in ("rows", "means", "timings"):
+        data[kind] = [entry for entry in data[kind] if entry["detector"] in ("msp", "energy")]
+        for entry in data[kind]:
+            if entry["detector"] == "energy":
+                entry.update(detector="msp", options={"temperature": 2.0})
+            if kind != "timings":
+                entry.update(auroc_low=None, auroc_high=None)
+    text = page.read_text(encoding="utf-8")
+    begin = '<script type="application/json" id="data">'
+    head, tail = text.split(begin)
+    changed = tmp_path / "changed.html"
+
+    def open_with(data: Any) -> None:
+        changed.write_text(head + begin + json.dumps(data) + tail[tail.index("</script>"):])
+        browser.get(changed.as_uri())
+        assert browser.get_log("browser") == []
+
+    open_with(data)
+    assert not browser.find_element(By.ID, "curves-section").is_displayed()
+    assert not browser.find_element(By.ID, "agreement-section").is_displayed()
+    assert sorted(texts(browser, "#results tbody summary")) == [
+        "msp (temperature = 1)", "msp (temperature = 2)"]
+    assert "–" not in "".join(texts(browser, "#results tbody td"))  # no intervals, no gaps
+    assert len(chart(browser, "time")["datasets"][0]["data"]) == 2
+
+    open_with({**data, "rows": [], "means": []})  # of a fit alone
+    assert not browser.find_element(By.ID, "results-section").is_displayed()
+    assert len(texts(browser, "#detectors tbody tr")) == 2
+    assert len(texts(browser, "#fits article")) > 0
+
+
+def test_searches_and_what_was_left_out(ood: Run, browser: Driver, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     small = write_small(tmp_path / "small.h5")
     result = ood("report", small, "-p", "corp.dimension=64", "--search", "knn.k=1,5,9", "-o", page)
