@@ -1,6 +1,7 @@
 #include <benchmark/benchmark.h>
 
 #include "naive.h"
+#include "ood/intervals.h"
 #include "ood/metrics.h"
 #include "random_rows.h"
 
@@ -10,6 +11,7 @@ using namespace ood::bench;
 namespace {
 
 constexpr Index kScores = 10000;  // of each kind
+constexpr Index kResamples = 1000;
 
 template <class Metric>
 void measure(benchmark::State& state, const Metric& metric) {
@@ -27,5 +29,28 @@ void all_metrics(benchmark::State& state) { measure(state, compute_metrics); }
 BENCHMARK(auroc)->Unit(benchmark::kMicrosecond);
 BENCHMARK(auroc_naive)->Unit(benchmark::kMicrosecond);
 BENCHMARK(all_metrics)->Unit(benchmark::kMicrosecond);
+
+// DeLong's interval, to compare with all_metrics.
+void delong(benchmark::State& state) {
+  measure(state, [](Scores id, Scores ood) { return auroc_interval(id, ood); });
+}
+void delong_paired(benchmark::State& state) {
+  measure(state, [](Scores id, Scores ood) { return compare_auroc(id, ood, id, ood); });
+}
+BENCHMARK(delong)->Unit(benchmark::kMicrosecond);
+BENCHMARK(delong_paired)->Unit(benchmark::kMicrosecond);
+
+void bootstrap(benchmark::State& state) {
+  measure(state, [](Scores id, Scores ood) {
+    return bootstrap_intervals(id, ood, {.resamples = kResamples, .exec = {.threads = 1}});
+  });
+}
+void bootstrap_naive(benchmark::State& state) {
+  measure(state, [](Scores id, Scores ood) {
+    return naive::bootstrap(id, ood, kResamples, compute_metrics);
+  });
+}
+BENCHMARK(bootstrap)->Unit(benchmark::kMillisecond);
+BENCHMARK(bootstrap_naive)->Unit(benchmark::kMillisecond);
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <random>
 #include <span>
 #include <utility>
 #include <vector>
@@ -128,6 +129,22 @@ inline double auroc(std::span<const double> id, std::span<const double> ood) {
   for (const double a : id)
     for (const double b : ood) right += a > b ? 1 : a == b ? 0.5 : 0;
   return right / (static_cast<double>(id.size()) * static_cast<double>(ood.size()));
+}
+
+/// A function of scores drawn anew `resamples` times, each kind on its own.
+template <class Metric>
+auto bootstrap(std::span<const double> id, std::span<const double> ood, Index resamples,
+               const Metric& metric) {
+  std::mt19937 random(0);
+  const auto drawn = [&random](std::span<const double> scores) {
+    std::uniform_int_distribution<std::size_t> row(0, scores.size() - 1);
+    std::vector<double> some(scores.size());
+    std::ranges::generate(some, [&] { return scores[row(random)]; });
+    return some;
+  };
+  std::vector<decltype(metric(id, ood))> values;
+  for (Index r = 0; r < resamples; ++r) values.push_back(metric(drawn(id), drawn(ood)));
+  return values;
 }
 
 }  // namespace ood::bench::naive

@@ -68,17 +68,11 @@ Interval normal_interval(double value, double variance, double level, double lea
   return {value, std::max(value - half, least), std::min(value + half, 1.)};
 }
 
-/// As many of the rows, drawn with replacement: calls draw(row) for each.
+/// Calls draw(row) for as many rows as there are, drawn with replacement.
 template <class Draw>
 void resample_rows(std::int64_t rows, ItemRandom random, const Draw& draw) {
-  // Lemire, ACM Transactions on Modeling and Computer Simulation 29 (2019): all equally likely
   const auto count = static_cast<std::uint64_t>(rows);
-  const std::uint64_t refused = kWords % count;
-  for (std::int64_t i = 0; i < rows; ++i) {
-    std::uint64_t product = random() * count;
-    while (product % kWords < refused) product = random() * count;
-    draw(static_cast<std::size_t>(product / kWords));
-  }
+  for (std::int64_t i = 0; i < rows; ++i) draw(static_cast<std::size_t>(random() * count / kWords));
 }
 
 /// Resamples of ID and OOD scores, each kind on its own.

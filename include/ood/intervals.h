@@ -32,7 +32,16 @@ struct Interval {
 /// where the scores are separated, [0.5, 0.5] where all are equal; that says nothing of the true
 /// value. cost O((n + m) log(n + m)).
 ///
-/// Source: DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988).
+/// For few scores, most of all near 1, the interval is too short. Share of 10,000 draws of normal
+/// scores whose 95 % interval held the true AUROC, n = m:
+///
+///   n         50    200    1,000   5,000
+///   A = 0.85  0.93  0.95   0.95
+///   A = 0.99  0.80  0.91   0.94    0.95
+///
+/// Source: DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988). The u_i and v_j are counted in
+/// sorted scores, not from the midranks of Sun & Xu, IEEE Signal Processing Letters 21 (2014), which
+/// give the same numbers.
 Interval auroc_interval(Scores id, Scores ood, double level = 0.95);
 
 /// The unweighted mean of the AUROCs of several sets of outliers against the same n ID scores, whose
@@ -82,7 +91,15 @@ struct MetricIntervals {
 /// percentiles 100 (1 -+ level) / 2 of the metric over the resamples, as numpy.percentile
 /// interpolates. `value` is the metric of the scores given. What is drawn depends on seed and number
 /// of the resample alone: the same bits for any number of threads. Rows are drawn by 32-bit numbers:
-/// up to 2^32 of a kind.
+/// up to 2^32 of a kind, and the chance of a row is 1 / n to n 2^-32 of itself.
+///
+/// For few scores the intervals of the areas are too short, as DeLong's are: of 4,000 draws of
+/// normal scores, 500 resamples each, the 95 % intervals held the truth in these shares.
+///
+///   n = m     50, AUROC 0.85   200, AUROC 0.85   200, AUROC 0.99
+///   auroc     0.94             0.94              0.92
+///   fpr       0.95             0.95              0.95
+///   aupr_in   0.91             0.94              0.91
 ///
 /// Sorts once; a resample is O(n + m) on counts. cost O((n + m) (log(n + m) + resamples)).
 ///
