@@ -27,6 +27,16 @@ if(NOT OOD_RANDOM123_INCLUDE_DIR)
   message(FATAL_ERROR
     "ood needs Random123: run scripts/install-deps, or apt-get install librandom123-dev")
 endif()
+find_path(OOD_XXHASH_INCLUDE_DIR xxhash.h)
+if(NOT OOD_XXHASH_INCLUDE_DIR)
+  message(FATAL_ERROR "ood needs xxHash: run scripts/install-deps, or apt-get install libxxhash-dev")
+endif()
+# Built into the library, which writes it into every HTML report
+find_file(OOD_CHART_JS chart.min.js PATHS /usr/share/javascript/chart.js)
+if(NOT OOD_CHART_JS)
+  message(FATAL_ERROR
+    "ood needs Chart.js: run scripts/install-deps, or apt-get install libjs-chart.js")
+endif()
 if(OOD_BUILD_CLI)
   ood_require(CLI11 libcli11-dev)
 endif()

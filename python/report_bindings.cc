@@ -16,10 +16,10 @@ std::pair<Report, std::vector<Model>> evaluate_models(const Dataset& dataset,
                                                       const std::vector<const Model*>& models,
                                                       int threads,
                                                       const std::vector<std::string>& without,
-                                                      const Progress& progress) {
+                                                      bool curves, const Progress& progress) {
   std::vector<std::unique_ptr<Detector>> detectors;
   for (const Model* model : models) detectors.push_back(model->detector->clone());
-  EvaluateOptions options{.exec = {.threads = threads}, .without = without};
+  EvaluateOptions options{.exec = {.threads = threads}, .without = without, .curves = curves};
   options.progress = [&](std::string_view step, double done) {
     py::gil_scoped_acquire hold;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -41,9 +41,10 @@ void bind_reports(py::module_& module) {
       .def("table", &to_table, py::arg("verbose"))
       .def("markdown", &to_markdown, py::arg("verbose"))
       .def("csv", &to_csv)
-      .def("json", &to_json);
+      .def("json", &to_json)
+      .def("html", &to_html);
   module.def("evaluate", &evaluate_models, py::arg("dataset"), py::arg("models"),
-             py::arg("threads"), py::arg("without"), py::arg("progress"));
+             py::arg("threads"), py::arg("without"), py::arg("curves"), py::arg("progress"));
   module.def(
       "missing_inputs",
       [](const Dataset& dataset, const Model& model) {

@@ -3,10 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <iterator>
 #include <set>
 
 #include "errors.h"
+#include "named_metrics.h"
 #include "ood/stream.h"
 #include "ood/version.h"
 
@@ -40,12 +43,43 @@ std::string missing_in(const SplitInfo& split, const Inputs& needed) {
                        : std::string();
 }
 
+/// Means of a detector over the sets of one kind, set by set.
+class KindMean {
+ public:
+  void add(const Metrics& metrics, Scores id, Scores ood, bool has_interval) {
+    ++datasets_;
+    for (const auto& [name, member] : kMetrics) sum_.*member += metrics.*member;
+    has_interval_ = has_interval_ && has_interval;
+    if (has_interval_) auroc_.add(id, ood);
+  }
+  Index datasets() const { return datasets_; }
+  Metrics metrics() const {
+    Metrics mean = sum_;
+    for (const auto& [name, member] : kMetrics) mean.*member /= static_cast<double>(datasets_);
+    return mean;
+  }
+  std::optional<Interval> auroc_interval() const {
+    return has_interval_ ? std::optional(auroc_.interval()) : std::nullopt;
+  }
+
+ private:
+  Index datasets_ = 0;
+  Metrics sum_;
+  bool has_interval_ = true;
+  MeanAuroc auroc_;
+};
+
+constexpr std::array<const char*, 2> kMeanKinds = {"near", "far"};
+
 /// A detector at work, and what it has cost.
 struct Entry {
   Detector* detector;
   ReportTiming timing;
   std::vector<double> id_scores;
   std::vector<ReportRow> rows;
+  std::array<KindMean, kMeanKinds.size()> means;
+  std::vector<ReportCurve> curves;
+  std::vector<double> all_scores;  // of id_test and the sets, where the agreement is asked for
   std::string failure;  // why it has no scores, or none that can be ranked; "" where it has
 };
 
@@ -93,6 +127,49 @@ class SplitScorer {
   const Dataset& dataset_;
   Exec exec_;
 };
+
+/// What the scores of one set add to a detector's results.
+void add_set(Entry& entry, const SplitInfo& set, Scores scores, bool curves) {
+  const std::string name = set.name.substr(kOod.size());
+  const Scores id = entry.id_scores;
+  ReportRow row{.detector = entry.timing.detector,
+                .options = entry.timing.options,
+                .dataset = name,
+                .kind = set.kind,
+                .n_id = std::ssize(id),
+                .n_ood = std::ssize(scores),
+                .metrics = {}};
+  try {
+    row.metrics = compute_metrics(id, scores);
+  } catch (const std::invalid_argument& error) {  // finite rows, but scores beyond float32
+    entry.failure = fmt::format("on {}: {}", name, error.what());
+    return;
+  }
+  if (id.size() > 1 && scores.size() > 1) row.auroc_interval = auroc_interval(id, scores);
+  for (std::size_t k = 0; k < kMeanKinds.size(); ++k)
+    if (set.kind == kMeanKinds[k])
+      entry.means[k].add(row.metrics, id, scores, row.auroc_interval.has_value());
+  if (curves) {
+    entry.curves.push_back(
+        {row.detector, row.options, name, roc_curve(id, scores), score_histogram(id, scores)});
+    if (entry.all_scores.empty()) entry.all_scores.assign(id.begin(), id.end());
+    entry.all_scores.insert(entry.all_scores.end(), scores.begin(), scores.end());
+  }
+  entry.rows.push_back(std::move(row));
+}
+
+std::vector<ReportMean> means_of(const Entry& entry) {
+  std::vector<ReportMean> means;
+  for (std::size_t k = 0; k < kMeanKinds.size(); ++k)
+    if (const KindMean& mean = entry.means[k]; mean.datasets() > 0)
+      means.push_back({.detector = entry.timing.detector,
+                       .options = entry.timing.options,
+                       .kind = kMeanKinds[k],
+                       .datasets = mean.datasets(),
+                       .metrics = mean.metrics(),
+                       .auroc_interval = mean.auroc_interval()});
+  return means;
+}
 
 OptionMap option_map(const Detector& detector) {
   OptionMap map;
@@ -229,7 +306,8 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
                 .left_out = {},
                 .fits = {},
                 .searches = {}};
-  const double steps = static_cast<double>(detectors.size() + sets.size() + 1);
+  const double steps =
+      static_cast<double>(detectors.size() + sets.size() + (options.curves ? 2 : 1));
   double done = 0;
   const auto begin_step = [&](const std::string& step) {
     if (options.progress) options.progress(step, done / steps);
@@ -249,6 +327,9 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
                          .timing = fit(*detector, dataset, options.exec),
                          .id_scores = {},
                          .rows = {},
+                         .means = {},
+                         .curves = {},
+                         .all_scores = {},
                          .failure = {}});
     } catch (const std::domain_error& error) {
       report.left_out.push_back({name, error.what()});
@@ -266,32 +347,27 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
   for (std::size_t e = 0; e < entries.size(); ++e) entries[e].id_scores = std::move(id_scores[e]);
 
   for (const SplitInfo* set : sets) {
-    const std::string name = set->name.substr(kOod.size());
-    begin_step("score " + name);
+    begin_step("score " + set->name.substr(kOod.size()));
     const auto scores = scorer.score(*set, entries);
-    for (std::size_t e = 0; e < entries.size(); ++e) {
-      Entry& entry = entries[e];
-      if (!entry.failure.empty()) continue;
-      try {
-        entry.rows.push_back({.detector = entry.timing.detector,
-                              .options = entry.timing.options,
-                              .dataset = name,
-                              .kind = set->kind,
-                              .n_id = id_test->source.rows,
-                              .n_ood = set->source.rows,
-                              .metrics = compute_metrics(entry.id_scores, scores[e])});
-      } catch (const std::invalid_argument& error) {  // finite rows, but scores beyond float32
-        entry.failure = fmt::format("on {}: {}", name, error.what());
-      }
-    }
+    for (std::size_t e = 0; e < entries.size(); ++e)
+      if (entries[e].failure.empty()) add_set(entries[e], *set, scores[e], options.curves);
   }
-  for (const Entry& entry : entries) {
+  std::vector<std::vector<double>> all_scores;
+  for (Entry& entry : entries) {
     if (!entry.failure.empty()) {
       report.left_out.push_back({entry.timing.detector, entry.failure});
       continue;
     }
-    report.rows.insert(report.rows.end(), entry.rows.begin(), entry.rows.end());
     report.timings.push_back(entry.timing);
+    std::ranges::move(entry.rows, std::back_inserter(report.rows));
+    std::ranges::move(means_of(entry), std::back_inserter(report.means));
+    std::ranges::move(entry.curves, std::back_inserter(report.curves));
+    if (options.curves) all_scores.push_back(std::move(entry.all_scores));
+  }
+  if (options.curves) {
+    begin_step("compare");
+    report.agreement = rank_correlation(all_scores);
+    report.fingerprint = fingerprint(info.path);
   }
   if (options.progress) options.progress("done", 1);
   return report;

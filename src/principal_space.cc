@@ -11,6 +11,7 @@ namespace ood {
 void PrincipalSpace::fit(const MatrixD& covariance, const VectorD& mean, double share) {
   const Spectrum spectrum = leading_spectrum(covariance, [&](const Spectrum& all) {
     rank = all.rank;
+    condition_number = all.condition_number;
     dim = all.count_for_share(share);
     if (dim >= rank)
       throw std::domain_error(fmt::format(
@@ -45,6 +46,7 @@ void PrincipalSpace::residual_norms(const MatrixView& x, std::span<float> out) c
 void PrincipalSpace::visit(FieldVisitor& v) {
   v.state("dim", dim);
   v.state("rank", rank);
+  v.state("condition_number", condition_number);
   v.state("mean", mean_);
   v.state("basis", basis_);
 }

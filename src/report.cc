@@ -6,24 +6,11 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "named_metrics.h"
+
 namespace ood {
 
 namespace {
-
-/// Every metric by its name in files, in one order.
-struct MetricMember {
-  const char* name;
-  double Metrics::*member;
-};
-constexpr MetricMember kMetrics[] = {
-    {"auroc", &Metrics::auroc},
-    {"fpr95", &Metrics::fpr95},
-    {"fpr95_ood", &Metrics::fpr95_ood},
-    {"aupr_in", &Metrics::aupr_in},
-    {"aupr_out", &Metrics::aupr_out},
-    {"aupr_in_trapezoid", &Metrics::aupr_in_trapezoid},
-    {"aupr_out_trapezoid", &Metrics::aupr_out_trapezoid},
-};
 
 /// A name out of a file on one line of a terminal: no control characters.
 std::string printable(std::string text) {
@@ -64,8 +51,7 @@ Cells metric_cells(const Report& report, const std::string& title, double Metric
   for (const ReportRow& row : report.rows)
     if (std::ranges::find(sets, row.dataset) == sets.end()) sets.push_back(row.dataset);
   for (std::string& name : sets) name = printable(name);
-  const auto means = report.means();
-  for (const ReportMean& mean : means)
+  for (const ReportMean& mean : report.means)
     if (std::ranges::find(kinds, mean.kind) == kinds.end()) kinds.push_back(mean.kind);
 
   Cells cells(1);
@@ -77,7 +63,7 @@ Cells metric_cells(const Report& report, const std::string& title, double Metric
     std::vector<std::string> line = {label(report, timing)};
     for (const ReportRow& row : report.rows)
       if (same_detector(row, timing)) line.push_back(percent(row.metrics.*metric));
-    for (const ReportMean& mean : means)
+    for (const ReportMean& mean : report.means)
       if (same_detector(mean, timing)) line.push_back(percent(mean.metrics.*metric));
     if (seconds) {
       line.push_back(fmt::format("{:.2f}", timing.fit_seconds));
@@ -252,8 +238,13 @@ nlohmann::ordered_json to_json(const OptionMap& options) {
   return object;
 }
 
-void add_metrics(nlohmann::ordered_json& object, const Metrics& metrics) {
-  for (const auto& [name, member] : kMetrics) object[name] = metrics.*member;
+/// Of a row or a mean.
+template <class Measured>
+void add_metrics(nlohmann::ordered_json& object, const Measured& measured) {
+  for (const auto& [name, member] : kMetrics) object[name] = measured.metrics.*member;
+  const auto& interval = measured.auroc_interval;
+  object["auroc_low"] = interval ? nlohmann::ordered_json(interval->low) : nullptr;
+  object["auroc_high"] = interval ? nlohmann::ordered_json(interval->high) : nullptr;
 }
 
 nlohmann::ordered_json to_json(const SearchResult::Rows& rows) {
@@ -294,6 +285,23 @@ nlohmann::ordered_json to_json(const ReportFit& fit) {
   return object;
 }
 
+nlohmann::ordered_json to_json(const ReportCurve& curve) {
+  std::vector<double> fpr, tpr;
+  for (const RocPoint& point : curve.roc) {
+    fpr.push_back(point.fpr);
+    tpr.push_back(point.tpr);
+  }
+  return {{"detector", curve.detector},
+          {"options", to_json(curve.options)},
+          {"dataset", curve.dataset},
+          {"roc", {{"fpr", fpr}, {"tpr", tpr}}},
+          {"histogram",
+           {{"low", curve.histogram.low},
+            {"high", curve.histogram.high},
+            {"id", curve.histogram.id},
+            {"ood", curve.histogram.ood}}}};
+}
+
 std::string csv_field(const std::string& text) {
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";
@@ -302,28 +310,6 @@ std::string csv_field(const std::string& text) {
 }
 
 }  // namespace
-
-std::vector<ReportMean> Report::means() const {
-  std::vector<ReportMean> means;
-  for (const ReportTiming& timing : timings)
-    for (const char* kind : {"near", "far"}) {
-      ReportMean mean{.detector = timing.detector,
-                      .options = timing.options,
-                      .kind = kind,
-                      .datasets = 0,
-                      .metrics = {}};
-      for (const ReportRow& row : rows) {
-        if (!same_detector(row, mean) || row.kind != kind) continue;
-        ++mean.datasets;
-        for (const auto& [name, member] : kMetrics) mean.metrics.*member += row.metrics.*member;
-      }
-      if (mean.datasets == 0) continue;
-      for (const auto& [name, member] : kMetrics)
-        mean.metrics.*member /= static_cast<double>(mean.datasets);
-      means.push_back(mean);
-    }
-  return means;
-}
 
 std::string to_table(const Report& report, bool verbose) {
   return sections(report, plain, verbose);
@@ -336,13 +322,15 @@ std::string to_markdown(const Report& report, bool verbose) {
 std::string to_csv(const Report& report) {
   std::string text = "detector,options,dataset,kind,n_id,n_ood";
   for (const auto& [name, member] : kMetrics) text += fmt::format(",{}", name);
-  text += '\n';
+  text += ",auroc_low,auroc_high\n";
   for (const ReportRow& row : report.rows) {
     text +=
         fmt::format("{},{},{},{},{},{}", row.detector, csv_field(join_options(row.options, ";")),
                     csv_field(row.dataset), row.kind, row.n_id, row.n_ood);
     for (const auto& [name, member] : kMetrics) text += fmt::format(",{}", row.metrics.*member);
-    text += '\n';
+    text += row.auroc_interval
+                ? fmt::format(",{},{}\n", row.auroc_interval->low, row.auroc_interval->high)
+                : ",,\n";
   }
   return text;
 }
@@ -358,16 +346,16 @@ std::string to_json(const Report& report) {
     nlohmann::ordered_json object = {{"detector", row.detector}, {"options", to_json(row.options)},
                                      {"dataset", row.dataset},   {"kind", row.kind},
                                      {"n_id", row.n_id},         {"n_ood", row.n_ood}};
-    add_metrics(object, row.metrics);
+    add_metrics(object, row);
     root["rows"].push_back(object);
   }
   root["means"] = nlohmann::ordered_json::array();
-  for (const ReportMean& mean : report.means()) {
+  for (const ReportMean& mean : report.means) {
     nlohmann::ordered_json object = {{"detector", mean.detector},
                                      {"options", to_json(mean.options)},
                                      {"kind", mean.kind},
                                      {"datasets", mean.datasets}};
-    add_metrics(object, mean.metrics);
+    add_metrics(object, mean);
     root["means"].push_back(object);
   }
   root["timings"] = nlohmann::ordered_json::array();
@@ -386,6 +374,14 @@ std::string to_json(const Report& report) {
   for (const ReportFit& fit : report.fits) root["fits"].push_back(to_json(fit));
   root["searches"] = nlohmann::ordered_json::array();
   for (const SearchResult& search : report.searches) root["searches"].push_back(to_json(search));
+  if (!report.fingerprint.empty()) root["fingerprint"] = report.fingerprint;
+  if (!report.curves.empty()) {
+    root["curves"] = nlohmann::ordered_json::array();
+    for (const ReportCurve& curve : report.curves) root["curves"].push_back(to_json(curve));
+    root["agreement"] = nlohmann::ordered_json::array();
+    for (const auto& row : report.agreement.rowwise())
+      root["agreement"].push_back(std::vector<double>(row.begin(), row.end()));
+  }
   // attributes of a file may hold any bytes: what is no UTF-8 is shown as a replacement character
   return root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }

@@ -29,6 +29,7 @@ void ResidualSpace::fit(const MatrixD& second_moment, const VectorD& origin, Ind
   const Index width = second_moment.rows();
   const Spectrum spectrum = spectrum_of(second_moment);
   rank = spectrum.rank;
+  condition_number = spectrum.condition_number;
   dim = wanted == 0 ? default_dim(width) : wanted;
   if (dim >= rank)
     throw std::domain_error(fmt::format(
@@ -57,6 +58,7 @@ void ResidualSpace::norms(const MatrixView& x, std::span<float> out) const {
 void ResidualSpace::visit(FieldVisitor& v) {
   v.state("dim", dim);
   v.state("rank", rank);
+  v.state("condition_number", condition_number);
   v.state("origin", origin_);
   v.state("basis", basis_);
 }

@@ -19,10 +19,13 @@ using Solver = Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>;
 Spectrum with_values(const Solver& solver) {
   if (solver.info() != Eigen::Success)
     throw std::domain_error("the second moment has no eigendecomposition, expected finite numbers");
-  Spectrum spectrum{.values = solver.eigenvalues().reverse(), .directions = {}, .rank = 0};
+  Spectrum spectrum;
+  spectrum.values = solver.eigenvalues().reverse();
   const double cutoff =
       static_cast<double>(spectrum.values.size()) * kEpsilon * std::max(spectrum.values[0], 0.0);
   spectrum.rank = (spectrum.values.array() > cutoff).count();
+  if (spectrum.rank > 0)
+    spectrum.condition_number = spectrum.values[0] / spectrum.values[spectrum.rank - 1];
   return spectrum;
 }
 

@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 
 #include "dataset_files.h"
@@ -256,4 +258,24 @@ TEST_CASE("dataset: files written by h5py") {
     right += top == perturbed.labels[static_cast<std::size_t>(i)];
   }
   CHECK(right == 3718);  // 0.9295, as the file's attribute says
+}
+
+TEST_CASE("dataset: the fingerprint is what xxh128sum prints") {
+  const TemporaryFolder folder;
+  const auto path = folder / "bytes";
+  const auto of = [&](const std::string& content) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+    return fingerprint(path);
+  };
+  CHECK(of("") == "99aa06d3014798d86001c324468d497f");
+  CHECK(of("a") == "a96faf705af16834e6c632b61e964e1f");
+  CHECK(of("libood") == "630b97120e1ad366370df3d85756307d");
+  std::string blocks((3 << 20) + 17, ' ');  // three blocks and a part of one
+  for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = static_cast<char>(i % 251);
+  CHECK(of(blocks) == "a8d2aaa87f9b2799fb45fcd49e8371b7");
+  const std::string missing = (folder / "nothing").string(), itself = folder.path().string();
+  CHECK_THROWS_WITH_AS(fingerprint(missing), (missing + ": cannot be opened").c_str(),
+                       std::runtime_error);
+  CHECK_THROWS_WITH_AS(fingerprint(itself), (itself + ": cannot be read").c_str(),
+                       std::runtime_error);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 
 #include "ood/dataset.h"
 #include "ood/evaluate.h"
@@ -103,6 +104,128 @@ TEST_CASE("evaluate: rows, means and metrics are what the detectors and metrics 
     CHECK(row.metrics.auroc ==
           doctest::Approx(pairs / (200.0 * static_cast<double>(n_ood))).epsilon(1e-12));
   }
+}
+
+TEST_CASE("evaluate: means are over the sets of a kind, sets without one are in none") {
+  const TemporaryFile file("evaluate_means");
+  {
+    DatasetWriter writer(file.path(), {});
+    writer.append("id_test", kId.batch());
+    writer.append("ood/a", kOod.batch(), "far");
+    writer.append("ood/b", kOod.batch().slice(0, 70), "far");
+    writer.append("ood/c", kOod.batch().slice(10, 40), "near");
+    writer.append("ood/d", kOod.batch().slice(90, 60));
+    writer.append("ood/e", kOod.batch().slice(90, 60), "near");
+    writer.close();
+  }
+  std::vector<std::unique_ptr<Detector>> detectors;
+  detectors.push_back(make_detector("msp"));
+  detectors.push_back(make_detector("energy"));
+  const auto report = evaluate(Dataset(file.path()), detectors);
+  REQUIRE(report.rows.size() == 10);
+  REQUIRE(report.means.size() == 4);
+  for (std::size_t e = 0; e < 2; ++e) {
+    const auto id = detectors[e]->score(kId.batch()), ood = detectors[e]->score(kOod.batch());
+    const std::vector<double> ids(id.begin(), id.end()), oods(ood.begin(), ood.end());
+    const auto rows = [&](Index begin, Index count) {
+      return Scores(oods).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count));
+    };
+    const ReportMean &near = report.means[2 * e], &far = report.means[2 * e + 1];
+    CHECK(near.detector == detectors[e]->name());
+    CHECK(near.kind == "near");
+    CHECK(near.datasets == 2);
+    CHECK(far.kind == "far");
+    CHECK(far.datasets == 2);
+    const Metrics a = compute_metrics(ids, rows(0, 150)), b = compute_metrics(ids, rows(0, 70));
+    CHECK(far.metrics.auroc == doctest::Approx((a.auroc + b.auroc) / 2).epsilon(1e-14));
+    CHECK(far.metrics.fpr95 == doctest::Approx((a.fpr95 + b.fpr95) / 2).epsilon(1e-14));
+    CHECK(far.metrics.aupr_out_trapezoid ==
+          doctest::Approx((a.aupr_out_trapezoid + b.aupr_out_trapezoid) / 2).epsilon(1e-14));
+    MeanAuroc mean;
+    mean.add(ids, rows(10, 40));
+    mean.add(ids, rows(90, 60));
+    const Interval want = mean.interval(), want_row = auroc_interval(ids, rows(0, 70));
+    REQUIRE(near.auroc_interval.has_value());
+    CHECK(near.auroc_interval->low == want.low);
+    CHECK(near.auroc_interval->high == want.high);
+    const ReportRow& row = report.rows[5 * e + 1];
+    CHECK(row.dataset == "b");
+    REQUIRE(row.auroc_interval.has_value());
+    CHECK(row.auroc_interval->low == want_row.low);
+    CHECK(row.auroc_interval->high == want_row.high);
+    CHECK(row.auroc_interval->low < row.metrics.auroc);
+    CHECK(row.auroc_interval->high > row.metrics.auroc);
+  }
+}
+
+TEST_CASE("evaluate: a set of one row has no interval, nor has a mean that it is in") {
+  const TemporaryFile file("evaluate_one_row");
+  {
+    DatasetWriter writer(file.path(), {});
+    writer.append("id_test", kId.batch());
+    writer.append("ood/a", kOod.batch(), "far");
+    writer.append("ood/b", kOod.batch().slice(3, 1), "far");
+    writer.append("ood/c", kOod.batch(), "near");
+    writer.close();
+  }
+  std::vector<std::unique_ptr<Detector>> detectors;
+  detectors.push_back(make_detector("msp"));
+  const auto report = evaluate(Dataset(file.path()), detectors);
+  REQUIRE(report.rows.size() == 3);
+  CHECK(report.rows[0].auroc_interval.has_value());
+  CHECK_FALSE(report.rows[1].auroc_interval.has_value());
+  REQUIRE(report.means.size() == 2);
+  CHECK(report.means[0].auroc_interval.has_value());
+  CHECK_FALSE(report.means[1].auroc_interval.has_value());
+  CHECK(report.means[1].datasets == 2);
+}
+
+TEST_CASE("evaluate: curves, agreement and fingerprint are those of the scores, if asked for") {
+  const TemporaryFile file("evaluate_curves");
+  write(file.path(), kTrain.batch(), kId.batch(), kOod.batch(), kOod.batch().slice(0, 70),
+        &kTrain.head);
+  std::vector<std::unique_ptr<Detector>> detectors;
+  for (const char* name : {"msp", "mahalanobis", "energy"})
+    detectors.push_back(make_detector(name));
+  const Dataset dataset(file.path());
+  const auto plain = evaluate(dataset, detectors);
+  CHECK(plain.curves.empty());
+  CHECK(plain.agreement.size() == 0);
+  CHECK(plain.fingerprint.empty());
+
+  double last = 0;
+  const auto report = evaluate(
+      dataset, detectors,
+      {.exec = {}, .without = {}, .curves = true, .progress = [&](std::string_view, double done) {
+         CHECK(done >= last);
+         CHECK(done <= 1);
+         last = done;
+       }});
+  CHECK(report.fingerprint == fingerprint(file.path()));
+  REQUIRE(report.curves.size() == report.rows.size());
+  std::vector<std::vector<double>> all;
+  for (std::size_t k = 0; k < report.rows.size(); ++k) {
+    const ReportCurve& curve = report.curves[k];
+    const ReportRow& row = report.rows[k];
+    CHECK(curve.detector == row.detector);
+    CHECK(curve.options == row.options);
+    CHECK(curve.dataset == row.dataset);
+    CHECK(std::reduce(curve.histogram.id.begin(), curve.histogram.id.end()) == row.n_id);
+    CHECK(std::reduce(curve.histogram.ood.begin(), curve.histogram.ood.end()) == row.n_ood);
+    double area = 0;
+    for (std::size_t i = 1; i < curve.roc.size(); ++i)
+      area +=
+          (curve.roc[i].fpr - curve.roc[i - 1].fpr) * (curve.roc[i].tpr + curve.roc[i - 1].tpr) / 2;
+    CHECK(std::abs(area - row.metrics.auroc) <= 1e-3);
+  }
+  for (const auto& detector : detectors) {  // id_test, then the sets by name: far, near
+    auto& scores = all.emplace_back();
+    for (const Batch& batch : {kId.batch(), kOod.batch().slice(0, 70), kOod.batch()})
+      for (const float score : detector->score(batch)) scores.push_back(score);
+  }
+  CHECK(report.agreement == rank_correlation(all));
+  CHECK(report.agreement(0, 2) > 0.3);
+  CHECK(report.agreement(0, 2) < 1);
 }
 
 TEST_CASE("evaluate: detectors that the file does not allow are left out, with the reason") {

@@ -35,6 +35,14 @@ Report small_report() {
   row("cifar100", "near", 0.75);
   row("tricky, \"name\"", "far", 1.0);
   row("unknown", "", 0.125);
+  report.rows[0].auroc_interval = {.value = 0.5, .low = 0.375, .high = 0.625};
+  report.means.push_back({"energy", options, "near", 1, {.auroc = 0.75, .fpr95 = 0.25}, {}});
+  report.means.push_back({"energy",
+                          options,
+                          "far",
+                          2,
+                          {.auroc = 0.75, .fpr95 = 0.25},
+                          Interval{.value = 0.75, .low = 0.6875, .high = 0.8125}});
   report.timings.push_back({"energy", options, "", false, 0.5, 1.25, 250});
   return report;
 }
@@ -72,18 +80,6 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("report: means are over the sets of a kind, sets without one are in none") {
-  const auto means = small_report().means();
-  REQUIRE(means.size() == 2);
-  CHECK(means[0].kind == "near");
-  CHECK(means[0].datasets == 1);
-  CHECK(means[0].metrics.auroc == 0.75);
-  CHECK(means[1].kind == "far");
-  CHECK(means[1].datasets == 2);
-  CHECK(means[1].metrics.auroc == 0.75);
-  CHECK(means[1].metrics.fpr95 == 0.25);
-}
-
 TEST_CASE("report: JSON has every documented key and value") {
   const json root = json::parse(to_json(small_report()));
   CHECK(root["file"] == "x.h5");
@@ -104,6 +100,15 @@ TEST_CASE("report: JSON has every documented key and value") {
   CHECK(row["fpr95_ood"] == 0.5);
   for (const char* name : {"aupr_in", "aupr_out", "aupr_in_trapezoid", "aupr_out_trapezoid"})
     CHECK(row.contains(name));
+  CHECK(row["auroc_low"] == 0.375);
+  CHECK(row["auroc_high"] == 0.625);
+  CHECK(root["rows"][1]["auroc_low"].is_null());
+  CHECK(root["rows"][1]["auroc_high"].is_null());
+  CHECK(root["means"][0]["auroc_low"].is_null());
+  CHECK(root["means"][1]["auroc_low"] == 0.6875);
+  CHECK(root["means"][1]["auroc_high"] == 0.8125);
+  CHECK(root["means"][1]["kind"] == "far");
+  CHECK(root["means"][1]["auroc"] == 0.75);
   CHECK(root["means"][1]["datasets"] == 2);
   CHECK(root["timings"][0]["fit_seconds"] == 0.5);
   CHECK(root["timings"][0]["fitted_on"] == "");
@@ -127,10 +132,11 @@ TEST_CASE("report: CSV quotes what must be quoted") {
   std::getline(csv, line);
   CHECK(line ==
         "detector,options,dataset,kind,n_id,n_ood,auroc,fpr95,fpr95_ood,aupr_in,aupr_out,"
-        "aupr_in_trapezoid,aupr_out_trapezoid");
+        "aupr_in_trapezoid,aupr_out_trapezoid,auroc_low,auroc_high");
   std::getline(csv, line);
-  CHECK(line == "energy,temperature=1.5,svhn,far,100,50,0.5,0.25,0.5,0,0,0,0");
+  CHECK(line == "energy,temperature=1.5,svhn,far,100,50,0.5,0.25,0.5,0,0,0,0,0.375,0.625");
   std::getline(csv, line);
+  CHECK(line == "energy,temperature=1.5,cifar100,near,100,50,0.75,0.25,0.5,0,0,0,0,,");
   std::getline(csv, line);
   CHECK(line.starts_with("energy,temperature=1.5,\"tricky, \"\"name\"\"\",far,"));
 }
@@ -172,12 +178,14 @@ TEST_CASE("report: two detectors of one name are told apart by their options") {
     row.metrics.auroc = 0.0;
     report.rows.push_back(row);
   }
+  report.means.push_back({"energy", other, "near", 1, {.auroc = 0.0}, {}});
+  report.means.push_back({"energy", other, "far", 2, {.auroc = 0.0625}, {}});
   report.timings.push_back({"energy", other, "", false, 0, 0, 250});
   const std::string table = to_table(report);
   CHECK(table.find("energy (temperature=1.5)") != std::string::npos);
   CHECK(table.find("energy (temperature=10)") != std::string::npos);
-  CHECK(report.means().size() == 4);
-  CHECK(report.means()[2].metrics.auroc == 0.0);
+  CHECK(contains(table, "      75.00     75.00   0.50"));  // each its own means
+  CHECK(contains(table, "       0.00      6.25   0.00"));
 }
 
 TEST_CASE("report: JSON has fits and searches whole") {
@@ -265,4 +273,82 @@ TEST_CASE("report: one part is no column; a report of a fit alone has no metrics
   report.searches.clear();
   CHECK(to_table(report, true)
             .starts_with("x.h5: net, in-distribution cifar10, accuracy 93.75 %\n\nFit: conjnorm"));
+}
+
+namespace {
+
+Report drawn_report() {
+  Report report = small_report();
+  report.fingerprint = "99aa06d3014798d86001c324468d497f";
+  for (const ReportRow& row : report.rows)
+    report.curves.push_back({row.detector,
+                             row.options,
+                             row.dataset,
+                             {{0, 0}, {0.25, 0.123456789}, {1, 1}},
+                             {.low = -1.5, .high = 100000.125, .id = {100, 0}, .ood = {20, 30}}});
+  report.agreement = MatrixD::Constant(1, 1, 1.0);
+  return report;
+}
+
+/// What lies in the page for its script, as text.
+std::string embedded_in(const std::string& page) {
+  const std::string begin = "<script type=\"application/json\" id=\"data\">", end = "</script>";
+  const auto at = page.find(begin) + begin.size();
+  return page.substr(at, page.find(end, at) - at);
+}
+
+std::size_t count(const std::string& text, const std::string& part) {
+  std::size_t found = 0;
+  for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("report: JSON has curves, agreement and fingerprint where they were asked for") {
+  for (const char* name : {"curves", "agreement", "fingerprint"})
+    CHECK_FALSE(json::parse(to_json(small_report())).contains(name));
+
+  Report report = drawn_report();
+  report.agreement(0, 0) = std::nan("");
+  const json root = json::parse(to_json(report));
+  CHECK(root["fingerprint"] == "99aa06d3014798d86001c324468d497f");
+  REQUIRE(root["curves"].size() == 4);
+  CHECK(root["curves"][1] ==
+        json{{"detector", "energy"},
+             {"options", {{"temperature", 1.5}}},
+             {"dataset", "cifar100"},
+             {"roc", {{"fpr", {0.0, 0.25, 1.0}}, {"tpr", {0.0, 0.123456789, 1.0}}}},
+             {"histogram",
+              {{"low", -1.5}, {"high", 100000.125}, {"id", {100, 0}}, {"ood", {20, 30}}}}});
+  CHECK(root["agreement"] == json::array({json::array({nullptr})}));
+}
+
+TEST_CASE("report: the page holds the whole report, with rates rounded to what can be drawn") {
+  const Report report = drawn_report();
+  const std::string page = to_html(report);
+  CHECK(page.starts_with("<!DOCTYPE html>"));
+  CHECK(page.ends_with("</html>\n"));
+  json want = json::parse(to_json(report));
+  for (json& curve : want["curves"]) curve["roc"]["tpr"][1] = 0.12346;
+  CHECK(json::parse(embedded_in(page)) == want);
+  CHECK(contains(page, "Released under the MIT License"));  // the notice of Chart.js
+  for (const char* mark : {"<!--css-->", "<!--js-->", "<!--data-->", "<!--chart.js-->"})
+    CHECK_FALSE(contains(page, mark));
+  const std::string plain = to_html(small_report());
+  CHECK(json::parse(embedded_in(plain)) == json::parse(to_json(small_report())));
+}
+
+TEST_CASE("report: names out of a file cannot end the script that holds them") {
+  const std::string hostile = "</script><script>alert(1)</script><!--<script>";
+  Report report = drawn_report();
+  report.model = report.id_dataset = report.file = hostile;
+  for (ReportRow& row : report.rows) row.dataset = hostile;
+  for (ReportCurve& curve : report.curves) curve.dataset = hostile;
+  report.left_out[0].reason = hostile;
+  const std::string page = to_html(report), harmless = to_html(drawn_report());
+  for (const char* markup : {"<script", "</script", "<!--"})
+    CHECK(count(page, markup) == count(harmless, markup));
+  CHECK_FALSE(contains(embedded_in(page), "<"));
+  CHECK(json::parse(embedded_in(page))["model"] == hostile);
 }

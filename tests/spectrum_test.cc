@@ -35,6 +35,7 @@ TEST_CASE("spectrum: values fall, directions are eigenvectors, rank and share ar
   CHECK((spectrum.values - values).cwiseAbs().maxCoeff() < 1e-14);
   CHECK(worst(rotated(values, 1), spectrum) < 1e-14);
   CHECK(spectrum.rank == 3);
+  CHECK(spectrum.condition_number == doctest::Approx(2.5).epsilon(1e-13));  // 5 / 2
   CHECK(spectrum.count_for_share(0.49) == 1);
   CHECK(spectrum.count_for_share(0.51) == 2);
   CHECK(spectrum.count_for_share(0.81) == 3);

@@ -87,6 +87,11 @@ struct FitSources {
   std::vector<std::pair<std::string, std::unique_ptr<BatchSource>>> ood_val;
 };
 
+/// XXH3 of all bytes of a file, 128 bits as 32 hexadecimal digits: what `xxh128sum` prints. Tells
+/// whether two results are of the same file; no protection against somebody who wants them to look
+/// so. Reads the file once, 1 MiB at a time. Throws std::runtime_error for one that cannot be read.
+std::string fingerprint(const std::filesystem::path& path);
+
 /// How floating-point arrays are stored.
 enum class FloatType { float16, float32, float64 };
 

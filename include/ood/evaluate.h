@@ -32,6 +32,9 @@ struct EvaluateOptions {
   Exec exec{};
   /// Sets of /ood, by name, that are not scored: those that options were chosen on.
   std::vector<std::string> without{};
+  /// Fills Report::curves, agreement and fingerprint; keeps the scores of all rows meanwhile, 8
+  /// bytes each for each detector.
+  bool curves = false;
   /// Told what is being done ("fit knn", "score svhn") and which share of the steps is done.
   std::function<void(std::string_view step, double done)> progress{};
 };

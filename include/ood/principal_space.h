@@ -29,13 +29,14 @@ class PrincipalSpace {
   void residual_norms(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v);
   Index width() const { return mean_.size(); }  ///< D
-  /// dim and rank, as a detector's diagnostics show them.
+  /// dim, rank and condition_number, as a detector's diagnostics show them.
   std::vector<std::pair<std::string, OptionValue>> found() const {
-    return {{"dim", dim}, {"rank", rank}};
+    return {{"dim", dim}, {"rank", rank}, {"condition_number", condition_number}};
   }
 
-  Index dim = 0;   ///< q
-  Index rank = 0;  ///< of S
+  Index dim = 0;                ///< q
+  Index rank = 0;               ///< of S
+  double condition_number = 0;  ///< of S on its range
 
  private:
   Vector mean_;   // mu [D]

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "ood/curves.h"
 #include "ood/detector.h"
 #include "ood/fields.h"
+#include "ood/intervals.h"
 #include "ood/metrics.h"
 #include "ood/search.h"
 
@@ -21,6 +23,8 @@ struct ReportRow {
   Index n_id = 0;
   Index n_ood = 0;
   Metrics metrics;
+  /// DeLong's at 95 %, its value that of metrics.auroc; nothing where n_id or n_ood is 1
+  std::optional<Interval> auroc_interval{};
 };
 
 /// The unweighted mean of a detector's metrics over all sets of one kind.
@@ -30,6 +34,8 @@ struct ReportMean {
   std::string kind;
   Index datasets = 0;
   Metrics metrics;
+  std::optional<Interval>
+      auroc_interval{};  ///< as of rows (MeanAuroc); nothing where a row has none
 };
 
 struct ReportTiming {
@@ -49,6 +55,15 @@ struct ReportFit {
   Diagnostics found;
 };
 
+/// One detector on one set of outliers, drawn.
+struct ReportCurve {
+  std::string detector;
+  OptionMap options;
+  std::string dataset;
+  std::vector<RocPoint> roc;
+  ScoreHistogram histogram;
+};
+
 /// A detector that could not be run, and why.
 struct LeftOut {
   std::string detector;
@@ -61,14 +76,18 @@ struct Report {
   std::string id_dataset;
   std::string version;  ///< of libood
   std::optional<double> id_accuracy;
-  std::vector<ReportRow> rows;        ///< detector by detector
+  std::vector<ReportRow> rows;  ///< detector by detector
+  /// near, then far, for each detector where there are such sets
+  std::vector<ReportMean> means{};
   std::vector<ReportTiming> timings;  ///< one for each detector that was run
   std::vector<LeftOut> left_out;
   std::vector<ReportFit> fits{};         ///< one for each detector whose fit says something
   std::vector<SearchResult> searches{};  ///< by which options were chosen
-
-  /// Near, then far, for each detector that has such sets.
-  std::vector<ReportMean> means() const;
+  // What only a figure needs (EvaluateOptions::curves)
+  std::string fingerprint{};          ///< of the file, see ood/dataset.h; "" if not asked for
+  std::vector<ReportCurve> curves{};  ///< one for each of `rows`, in their order
+  /// Rank correlation of the scores of all rows of /id_test and the sets, in the order of `timings`
+  MatrixD agreement{};
 };
 
 /// Tables for people: AUROC and FPR95 in percent, a row for each detector, a column for each set;
@@ -80,5 +99,7 @@ std::string to_markdown(const Report& report, bool verbose = false);
 std::string to_csv(const Report& report);
 /// Everything; stable and documented in docs/report.md.
 std::string to_json(const Report& report);
+/// One page for a browser, with all it needs inside: tables, and figures where the report has curves.
+std::string to_html(const Report& report);
 
 }  // namespace ood

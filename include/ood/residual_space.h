@@ -34,13 +34,14 @@ class ResidualSpace {
   /// out_i = r(x_i), on the calling thread; NaN for a row with NaN or infinity.
   void norms(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v);
-  /// dim and rank, as a detector's diagnostics show them.
+  /// dim, rank and condition_number, as a detector's diagnostics show them.
   std::vector<std::pair<std::string, OptionValue>> found() const {
-    return {{"dim", dim}, {"rank", rank}};
+    return {{"dim", dim}, {"rank", rank}, {"condition_number", condition_number}};
   }
 
-  Index dim = 0;   ///< d
-  Index rank = 0;  ///< of M
+  Index dim = 0;                ///< d
+  Index rank = 0;               ///< of M
+  double condition_number = 0;  ///< of M on its range
 
  private:
   Vector origin_;  // u [D]

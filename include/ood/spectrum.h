@@ -12,6 +12,7 @@ struct Spectrum {
   VectorD values;      ///< [D], descending
   MatrixD directions;  ///< eigenvectors in rows: [D, D], or those of the largest eigenvalues alone
   Index rank = 0;      ///< eigenvalues above D eps l_max, eps = 2^-52
+  double condition_number = 0;  ///< largest / smallest eigenvalue of those; 0 where rank is 0
 
   /// The smallest count of leading eigenvalues whose sum is at least `share` of the sum of all.
   Index count_for_share(double share) const;

@@ -136,14 +136,15 @@ def _as_detector(given: Detector | type[Detector] | str) -> Detector:
 
 def evaluate(dataset: Dataset | PathLike,
              detectors: Iterable[Detector | type[Detector] | str] | None = None, *,
-             without: Iterable[str] = (), threads: int = 0,
-             progress: bool | Callable[[str, float], None] = False) -> Report:
+             without: Iterable[str] = (), curves: bool = True,
+             threads: int = 0, progress: bool | Callable[[str, float], None] = False) -> Report:
     """Fits detectors on a feature file, scores its /id_test and each set of /ood, and compares.
 
     detectors: objects, classes or names; all that the file allows if not given. Objects are fitted by
     it. One that was asked for and that the file does not allow is a ValueError before the first fit;
     one that its data do not allow is left out with a warning, and listed in Report.left_out.
-    without: sets of /ood that are not scored. progress: True for a bar, or a function that is told the
+    without: sets of /ood that are not scored. curves: keeps what Report.to_html draws, for which all scores
+    of a set are in memory at once. progress: True for a bar, or a function that is told the
     step and the share of the steps that is done.
 
     >>> import numpy as np, ood, tempfile, pathlib
@@ -172,9 +173,10 @@ def evaluate(dataset: Dataset | PathLike,
                 bar.set_description(step)
                 bar.update(done - bar.n)
 
-            report, fitted = _ood.evaluate(file._file, models, threads, without, show)
+            report, fitted = _ood.evaluate(file._file, models, threads, without, curves, show)
     else:
-        report, fitted = _ood.evaluate(file._file, models, threads, without, progress or None)
+        report, fitted = _ood.evaluate(file._file, models, threads, without, curves,
+                                       progress or None)
 
     for detector, model in zip(chosen, fitted):
         if model.fitted:

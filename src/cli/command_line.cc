@@ -84,6 +84,7 @@ int ood::cli::run_command(int argc, char** argv) {
   ood::cli::add_inspect(app, action);
   ood::cli::add_list(app, action);
   ood::cli::add_info(app, action);
+  ood::cli::add_report(app, action);
 
   try {
     app.parse(argc, argv);
@@ -95,9 +96,10 @@ int ood::cli::run_command(int argc, char** argv) {
     return app.exit(version);
   } catch (const CLI::RequiredError& error) {
     if (app.get_subcommands().empty() && argc > 1)
-      fmt::print(stderr,
-                 "ood: unknown command {}, expected one of eval, fit, inspect, list, info\n",
-                 argv[1]);
+      fmt::print(
+          stderr,
+          "ood: unknown command {}, expected one of eval, fit, inspect, list, info, report\n",
+          argv[1]);
     else
       fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),
                  command_name(app));

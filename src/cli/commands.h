@@ -22,6 +22,7 @@ void add_fit(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
 
 /// Writes to stdout, all or an exception.
 void print(const std::string& text);

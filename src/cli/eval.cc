@@ -1,12 +1,8 @@
-#include <algorithm>
-#include <filesystem>
 #include <memory>
 
 #include "cli/commands.h"
-#include "cli/detector_arguments.h"
-#include "cli/progress_line.h"
+#include "cli/evaluation.h"
 #include "errors.h"
-#include "ood/evaluate.h"
 
 namespace ood::cli {
 
@@ -28,38 +24,9 @@ std::string render(const Report& report, const EvalArguments& arguments) {
 }
 
 void run(const EvalArguments& arguments) {
-  std::error_code none;
-  if (!arguments.out.empty() && std::filesystem::equivalent(arguments.out, arguments.file, none))
-    throw_invalid("--out has {}, the feature file itself, expected another file", arguments.out);
   if (arguments.verbose && arguments.format == "csv")
     throw_invalid("--verbose has no place in csv, expected --format table, markdown or json");
-  const bool all = arguments.detectors.all();
-  const auto detectors = make_detectors(arguments.detectors);
-  const Dataset dataset(arguments.file);
-  if (!all)  // before the first fit, which may take long
-    for (const auto& detector : detectors)
-      if (auto missing = missing_inputs(dataset.info(), *detector); !missing.empty())
-        throw_invalid("{}: {}", detector->name(), missing);
-  const Report report = [&] {
-    ProgressLine line;
-    const auto progress = [&](std::string_view step, double done) { line.show(step, done); };
-    auto searches = choose_options(dataset, detectors, arguments.detectors, progress);
-    Report evaluated = evaluate(dataset, detectors,
-                                {.exec = {.threads = arguments.detectors.threads},
-                                 .without = used_for_choosing(dataset, arguments.detectors),
-                                 .progress = progress});
-    evaluated.searches = std::move(searches);
-    return evaluated;
-  }();
-  for (const LeftOut& left : report.left_out) {
-    const bool named = left.reason.starts_with(left.detector);
-    const std::string line =
-        named ? left.reason : fmt::format("{}: {}", left.detector, left.reason);
-    if (!all) throw_invalid("{}", line);
-    fmt::print(stderr, "left out: {}\n", line);
-  }
-  print_warnings(report);
-  if (report.timings.empty()) throw_invalid("{}: no detector can be run", arguments.file);
+  const Report report = evaluate_file(arguments.file, arguments.detectors, arguments.out);
   const std::string text = render(report, arguments);
   if (arguments.out.empty())
     print(text);

@@ -18,6 +18,7 @@ void Wdiscood::fit_state(BatchSource& source, const Exec& exec) {
   const VectorD mean = moments.mean();
   const Whitening whitening = whiten(moments.within_covariance(), 0.0);
   rank_ = whitening.rank;
+  condition_number_ = whitening.condition_number;
 
   // x up to a rotation, which moves no distance
   const MatrixD places = (means.rowwise() - mean.transpose()) * whitening.transform.transpose();

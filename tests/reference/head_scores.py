@@ -24,7 +24,9 @@ class ResidualSpace:
             moment += np.outer(z - self.origin, z - self.origin)
         values, vectors = np.linalg.eigh(moment / len(file.train_features))  # ascending
         self.basis = vectors[:, :width - self.dim]
-        self.rank = int(np.sum(values > width * np.finfo(np.float64).eps * values[-1]))
+        retained = values[values > width * np.finfo(np.float64).eps * values[-1]]
+        self.rank = len(retained)
+        self.condition_number = float(values[-1] / retained[0])
         # The split must not hang on rounding.
         assert values[width - self.dim] - values[width - self.dim - 1] > 1e-4 * values[-1]
 
@@ -38,7 +40,7 @@ class ResidualSpace:
                 + U * float(np.linalg.norm(self.origin)))
 
     def state(self) -> Json:
-        return {"dim": self.dim, "rank": self.rank}
+        return {"dim": self.dim, "rank": self.rank, "condition_number": self.condition_number}
 
 
 def residual(file: FeatureFile, dim: int = 0) -> Result:

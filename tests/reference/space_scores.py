@@ -33,6 +33,12 @@ def check_gap(values: Array, count: int) -> None:
     assert values[count - 1] - values[count] > 1e-5 * values[0]
 
 
+def condition_number(values: Array) -> float:
+    """Largest over smallest eigenvalue of the numerical range, in any order."""
+    kept = values[values > len(values) * np.finfo(np.float64).eps * values.max()]
+    return float(kept.max() / kept.min())
+
+
 def neco(file: FeatureFile, dim: int = 0, max_logit_factor: bool = True) -> Result:
     """|P^T x| / |x| max_c f_c with x = (z - mean) / std. Ben Ammar et al., ICLR 2024,
     arXiv:2310.06823.
@@ -69,7 +75,8 @@ def neco(file: FeatureFile, dim: int = 0, max_logit_factor: bool = True) -> Resu
                 for split in file.features}
 
     return Result(of_rows(lambda z, f: ratio(z) * f), rtol=2e-6,
-                  bound=of_rows(lambda z, f: loss(z) * abs(f)), state={"dim": count})
+                  bound=of_rows(lambda z, f: loss(z) * abs(f)),
+                  state={"dim": count, "condition_number": condition_number(values)})
 
 
 def reconstruction_error(file: FeatureFile, variance: float, rounding: float) -> Result:
@@ -137,7 +144,8 @@ def wdiscood(file: FeatureFile, discriminants: int = 0, residual_weight: float =
     """
     means = class_means(file)
     within = file.train_features - means[file.train_labels]
-    precision = scipy.linalg.pinvh(within.T @ within / len(within))
+    covariance = within.T @ within / len(within)
+    precision = scipy.linalg.pinvh(covariance)
     whitening = np.real(scipy.linalg.sqrtm(precision))
     train = file.train_features @ whitening.T
     of_class = np.array([train[file.train_labels == c].mean(axis=0) for c in range(file.classes)])
@@ -165,4 +173,5 @@ def wdiscood(file: FeatureFile, discriminants: int = 0, residual_weight: float =
 
     return Result(by_row(file.features, score), rtol=None, bound=by_row(file.features, loss),
                   state={"discriminants": count,
-                         "rank": int(np.linalg.matrix_rank(precision, hermitian=True))})
+                         "rank": int(np.linalg.matrix_rank(precision, hermitian=True)),
+                         "condition_number": condition_number(np.linalg.eigvalsh(covariance))})

@@ -66,6 +66,7 @@ class Neco final : public Detector {
     v.option("max_logit_factor", options_.max_logit_factor, "times the largest logit");
     v.state("dim", dim_);
     v.state("rank", rank_);
+    v.state("condition_number", condition_number_);
     v.state("mean", mean_);
     v.state("scale", scale_);
     v.state("basis", basis_);
@@ -85,6 +86,7 @@ class Neco final : public Detector {
     covariance = scale.asDiagonal() * covariance * scale.asDiagonal();
     const Spectrum spectrum = leading_spectrum(covariance, [&](const Spectrum& all) {
       rank_ = all.rank;
+      condition_number_ = all.condition_number;
       if (rank_ == 0)
         throw std::domain_error("features do not vary in any column, expected one that does");
       dim_ = options_.dim == 0 ? all.count_for_share(0.9) : options_.dim;
@@ -126,14 +128,17 @@ class Neco final : public Detector {
     }
   }
   Diagnostics found() const override {
-    return {.values = {{"dim", dim_}, {"rank", rank_}}, .per_class = {}, .warnings = {}};
+    return {.values = {{"dim", dim_}, {"rank", rank_}, {"condition_number", condition_number_}},
+            .per_class = {},
+            .warnings = {}};
   }
 
   Options options_;
-  Index dim_ = 0;        // d
-  Index rank_ = 0;       // of the covariance of x
-  Vector mean_, scale_;  // mu, 1 / sigma [D]
-  Matrix basis_;         // P [d, D]
+  Index dim_ = 0;                // d
+  Index rank_ = 0;               // of the covariance of x
+  double condition_number_ = 0;  // on its range
+  Vector mean_, scale_;          // mu, 1 / sigma [D]
+  Matrix basis_;                 // P [d, D]
   // derived
   kernels::PackedMatrix packed_basis_;
 };

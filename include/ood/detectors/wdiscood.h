@@ -58,6 +58,7 @@ class Wdiscood final : public Detector {
              "of the distance in what the discriminants leave over; 5 in the paper for ResNet-50");
     v.state("discriminants", discriminants_);
     v.state("rank", rank_);
+    v.state("condition_number", condition_number_);
     v.state("center", center_);
     v.state("transform", transform_);
     v.state("class_places", class_places_);
@@ -69,15 +70,18 @@ class Wdiscood final : public Detector {
   void prepare() override;
   void score_tile(const Batch& tile, std::span<float> out) const override;
   Diagnostics found() const override {
-    return {.values = {{"discriminants", discriminants_}, {"rank", rank_}},
+    return {.values = {{"discriminants", discriminants_},
+                       {"rank", rank_},
+                       {"condition_number", condition_number_}},
             .per_class = {},
             .warnings = {}};
   }
 
   Options options_;
-  Index discriminants_ = 0;  // k
-  Index rank_ = 0;           // of S_w
-  Vector center_;            // mu, rounded [D]
+  Index discriminants_ = 0;      // k
+  Index rank_ = 0;               // of S_w
+  double condition_number_ = 0;  // of S_w on its range
+  Vector center_;                // mu, rounded [D]
   // The rows of the range of S_w^-1/2 in other coordinates: the first k give g, the others h, less
   // what they are at the center
   Matrix transform_;      // [rank, D]

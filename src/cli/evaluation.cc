@@ -1,0 +1,48 @@
+#include "cli/evaluation.h"
+
+#include <filesystem>
+
+#include "cli/commands.h"
+#include "cli/progress_line.h"
+#include "errors.h"
+#include "ood/evaluate.h"
+
+namespace ood::cli {
+
+Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
+                     const std::string& out, bool curves) {
+  std::error_code none;
+  if (!out.empty() && std::filesystem::equivalent(out, file, none))
+    throw_invalid("--out has {}, the feature file itself, expected another file", out);
+  const bool all = arguments.all();
+  const auto detectors = make_detectors(arguments);
+  const Dataset dataset(file);
+  if (!all)  // before the first fit, which may take long
+    for (const auto& detector : detectors)
+      if (auto missing = missing_inputs(dataset.info(), *detector); !missing.empty())
+        throw_invalid("{}: {}", detector->name(), missing);
+  Report report = [&] {
+    ProgressLine line;
+    const auto progress = [&](std::string_view step, double done) { line.show(step, done); };
+    auto searches = choose_options(dataset, detectors, arguments, progress);
+    Report evaluated = evaluate(dataset, detectors,
+                                {.exec = {.threads = arguments.threads},
+                                 .without = used_for_choosing(dataset, arguments),
+                                 .curves = curves,
+                                 .progress = progress});
+    evaluated.searches = std::move(searches);
+    return evaluated;
+  }();
+  for (const LeftOut& left : report.left_out) {
+    const bool named = left.reason.starts_with(left.detector);
+    const std::string line =
+        named ? left.reason : fmt::format("{}: {}", left.detector, left.reason);
+    if (!all) throw_invalid("{}", line);
+    fmt::print(stderr, "left out: {}\n", line);
+  }
+  print_warnings(report);
+  if (report.timings.empty()) throw_invalid("{}: no detector can be run", file);
+  return report;
+}
+
+}  // namespace ood::cli

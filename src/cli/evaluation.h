@@ -1,0 +1,18 @@
+/// What `ood eval` and `ood report` do before they write.
+#pragma once
+
+#include <string>
+
+#include "cli/detector_arguments.h"
+#include "ood/report.h"
+
+namespace ood::cli {
+
+/// Chooses options, fits, scores and compares as the command line says, with a line of progress; says
+/// on stderr what was left out and what fits warn of. `out` is where the result will go, "" for
+/// stdout. Throws if it is the feature file itself, if a detector that was asked for by name cannot
+/// be run, and if none can.
+Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
+                     const std::string& out, bool curves = false);
+
+}  // namespace ood::cli
