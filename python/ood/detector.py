@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _ood
-from ._arrays import Floats, as_arrays
+from ._arrays import Floats, as_arrays, as_floats
 from .dataset import Dataset, Split
 
 Rows = Split | Mapping[str, Any]
@@ -137,12 +137,13 @@ class Detector:
                 rows = X
             else:
                 rows = self._with_positional(model, given, X, y, "fit")
+                if rows["features"] is not None:
+                    rows["features"] = as_floats(rows["features"], "features")
+                    width = rows["features"].shape[1]
             train = None if _is_empty(rows) else _source(rows, "memory")
             model.fit(train, None if id_val is None else _source(id_val, "id_val", head),
                       {name: _source(outliers, f"ood_val/{name}", head)
                        for name, outliers in (ood_val or {}).items()}, threads)
-            if not isinstance(rows, Split) and rows.get("features") is not None:
-                width = int(np.shape(rows["features"])[1])
         self._model, self._fitted_with = model, self.get_params()
         if width is not None:
             self.n_features_in_ = width
