@@ -65,7 +65,6 @@ class Detector:
     _options: ClassVar[tuple[str, ...]] = ()
     _presets: ClassVar[dict[str, dict[str, Any]]] = {}
     _model: _ood.Model | None = None
-    _fitted_with: dict[str, Any] | None = None
 
     # Options, as scikit-learn wants them.
 
@@ -141,10 +140,12 @@ class Detector:
                     rows["features"] = as_floats(rows["features"], "features")
                     width = rows["features"].shape[1]
             train = None if _is_empty(rows) else _source(rows, "memory")
-            model.fit(train, None if id_val is None else _source(id_val, "id_val", head),
-                      {name: _source(outliers, f"ood_val/{name}", head)
-                       for name, outliers in (ood_val or {}).items()}, threads)
-        self._model, self._fitted_with = model, self.get_params()
+            val = None if id_val is None else _source(id_val, "id_val", head)
+            outliers = {name: _source(outlying, f"ood_val/{name}", head)
+                        for name, outlying in (ood_val or {}).items()}
+            if train or val or outliers or not model.fitted:  # a detector without a fit needs no rows
+                model.fit(train, val, outliers, threads)
+        self._model = model
         if width is not None:
             self.n_features_in_ = width
         for warning in model.diagnostics["warnings"]:
@@ -183,10 +184,9 @@ class Detector:
         return Diagnostics(**self._scoring_model().diagnostics)
 
     def _scoring_model(self) -> _ood.Model:
-        options = self.get_params()
-        if self._model is not None and options == self._fitted_with:
+        model = self._new_model()
+        if self._model is not None and self._model.options == model.options:
             return self._model
-        model = _ood.Model(self._name, options)
         if not model.fitted:
             changed = " with these options" if self._model is not None else ""
             raise _not_fitted(f"{type(self).__name__} is not fitted{changed}: call fit before score")

@@ -178,7 +178,7 @@ def evaluate(dataset: Dataset | PathLike,
 
     for detector, model in zip(chosen, fitted):
         if model.fitted:
-            detector._model, detector._fitted_with = model, detector.get_params()
+            detector._model = model
     result = Report(report)
     if detectors is not None:
         for name, reason in result.left_out.items():
