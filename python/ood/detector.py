@@ -82,7 +82,10 @@ class Detector:
         >>> ood.ConjNorm.preset("cifar10", samples=500).temperature
         0.05
         """
-        return cls(**(_ood.Model(cls._name, {"preset": name}).options | options))
+        if name not in cls._presets:
+            raise ValueError(f"{cls.__name__}: preset has {name}, expected "
+                             f"{'one of ' + ', '.join(cls._presets) if cls._presets else 'none'}")
+        return cls(**(cls._presets[name] | options))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The options by name."""
@@ -143,7 +146,7 @@ class Detector:
             val = None if id_val is None else _source(id_val, "id_val", head)
             outliers = {name: _source(outlying, f"ood_val/{name}", head)
                         for name, outlying in (ood_val or {}).items()}
-            if train or val or outliers or not model.fitted:  # a detector without a fit needs no rows
+            if train or val or outliers or not model.fitted:  # what has no fit needs no rows
                 model.fit(train, val, outliers, threads)
         self._model = model
         if width is not None:
