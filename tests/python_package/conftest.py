@@ -23,6 +23,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 DIGITS = SOURCE / "examples/data/digits.h5"
 
 ROWS, DIM, CLASSES, COPIES = 120, 12, 3, 4
+CENTERS = 2 * np.random.default_rng(0).random((CLASSES, DIM)).astype(np.float32)
 
 # The fit of corp takes seconds with its default.
 QUICK = {"corp": {"dimension": 64}}
@@ -38,23 +39,34 @@ def make(name: str, **options: Any) -> ood.Detector:
 def make_rows(seed: int, rows: int = ROWS, shift: float = 0.0) -> dict[str, Any]:
     """Every array that a detector may ask for: three clusters, features of 0 or more as after a ReLU."""
     random = np.random.default_rng(seed)
-    centers = 3 * np.random.default_rng(0).random((CLASSES, DIM))
     labels = np.arange(rows) % CLASSES
-    clean = centers[labels] + shift
 
     def noisy(*shape: int) -> np.ndarray:
-        return np.abs(clean + 0.5 * random.normal(size=(*shape, rows, DIM))).astype(np.float32)
+        clean = CENTERS[labels] + shift
+        return np.abs(clean + 0.3 * random.normal(size=(*shape, rows, DIM))).astype(np.float32)
 
-    features, copy_features = noisy(), noisy(COPIES)
+    arrays = with_outputs(noisy(), noisy(COPIES))
+    labels[:2] = 1, 0  # wrong: no temperature calibrates rows that are all right
+    return arrays | {"labels": labels}
+
+
+def make_strange_rows(seed: int, rows: int = ROWS) -> dict[str, Any]:
+    """Between the clusters and around them."""
+    random = np.random.default_rng(seed)
+    features = random.random((1 + COPIES, rows, DIM)).astype(np.float32) * 2
+    return with_outputs(features[0], features[1:])
+
+
+def with_outputs(features: np.ndarray, copy_features: np.ndarray) -> dict[str, Any]:
     weight, bias = make_head()
-    return {"features": features, "logits": features @ weight.T + bias, "labels": labels,
+    return {"features": features, "logits": features @ weight.T + bias,
             "layers": {"early": features[:, :5].copy(), "late": features[:, 5:].copy()},
             "copy_features": copy_features, "copy_logits": copy_features @ weight.T + bias}
 
 
 def make_head() -> tuple[np.ndarray, np.ndarray]:
-    centers = 3 * np.random.default_rng(0).random((CLASSES, DIM))
-    return (centers - centers.mean(0)).astype(np.float32), np.zeros(CLASSES, np.float32)
+    """The nearest center has the largest logit."""
+    return CENTERS, -0.5 * (CENTERS**2).sum(axis=1)
 
 
 def fit_arguments(detector: ood.Detector, train: dict[str, Any], id_val: dict[str, Any] | None = None,
