@@ -169,6 +169,9 @@ class Detector:
         model = self._scoring_model()
         given = {"features": features, "logits": logits, "layers": layers,
                  "copy_features": copy_features, "copy_logits": copy_logits, "head": head}
+        if isinstance(X, Dataset):
+            raise TypeError(f"{type(self).__name__}.score has a Dataset, expected one of its splits, such as "
+                            "dataset.id_test")
         if isinstance(X, Split):
             self._refuse(given, "score", "a Split")
             return model.score_source(X._source(), threads)
