@@ -82,7 +82,7 @@ def fit_arguments(detector: ood.Detector, train: dict[str, Any], id_val: dict[st
     arguments = chosen(train)
     if "head" in names:
         arguments["head"] = make_head() if head is None else head
-    if id_val is not None and needs["split"] == "id_val":
+    if id_val is not None:
         arguments["id_val"] = chosen(id_val)
     if needs["outliers"]:
         sets = {"noise": make_rows(3, shift=4.0)} if ood_val is None else ood_val
