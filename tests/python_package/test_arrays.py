@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ood
-from conftest import COPIES, make_head, make_rows, same_bits
+from conftest import COPIES, fit_arguments, fit_on_rows, make, make_head, make_rows, same_bits, score_arguments
 from ood import _arrays
 
 RANDOM = np.random.default_rng(0)
@@ -289,8 +289,30 @@ def test_empty_arrays() -> None:
     assert empty.shape == (0,) and empty.dtype == np.float32
     with pytest.raises(ValueError, match=r"\b0 rows|no rows|1 or more"):
         ood.Ssd().fit(rows["features"][:0])
-    with pytest.raises(ValueError, match=r"\b0 columns|no columns|1 or more"):
-        ood.MaxLogit().score(np.zeros((3, 0), np.float32))
+
+
+@pytest.mark.parametrize("name", ood.DETECTORS)
+def test_arrays_without_columns_are_refused(name: str) -> None:
+    detector = fit_on_rows(make(name))
+    with pytest.raises(ValueError, match="has 0 (columns|copies), expected 1 or more"):
+        detector.score(**without_columns(score_arguments(detector, make_rows(1))))
+    arguments = {key: value for key, value in fit_arguments(make(name), make_rows(1)).items()
+                 if key not in ("head", "ood_val")}
+    if arguments:
+        with pytest.raises(ValueError, match="has 0 (columns|copies), expected 1 or more"):
+            make(name).fit(**without_columns(arguments))
+
+
+def without_columns(arguments: dict[str, Any]) -> dict[str, Any]:
+    def cut(value: Any) -> Any:
+        return {key: cut(each) for key, each in value.items()} if isinstance(value, dict) else value[..., :0]
+
+    return {key: value if key == "labels" else cut(value) for key, value in arguments.items()}
+
+
+def test_no_copies_are_refused() -> None:
+    with pytest.raises(ValueError, match="copy_logits has 0 copies, expected 1 or more"):
+        ood.MeanMsp().score(copy_logits=np.zeros((0, 5, 3), np.float32))
 
 
 COPY_VIEWS = {
