@@ -18,6 +18,8 @@ _SHAPES = {1: "[n]", 2: "[n, D]", 3: "[K, n, D]"}
 
 def as_array(value: Any, name: str) -> npt.NDArray[Any]:
     """`value` as a NumPy array; a view wherever NumPy or DLPack can make one."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, expected one without a mask: fill it first, as with .filled()")
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "__dlpack__"):
@@ -28,6 +30,8 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any]:
         except Exception as error:  # each library has its own: gradients, bfloat16, conjugates
             raise TypeError(f"{name} cannot be read: {error}; pass float32 values without gradient, as "
                             "with .detach().float()") from error
+    if hasattr(value, "toarray"):  # SciPy's, which NumPy takes for an object
+        raise TypeError(f"{name} is sparse, expected a dense array: make it one first, as with .toarray()")
     return np.asarray(value)
 
 

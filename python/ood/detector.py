@@ -138,10 +138,11 @@ class Detector:
                 self._refuse(given | {"y": y}, "fit", "a Split")
                 rows = X
             else:
-                rows = self._with_positional(model, given, X, y, "fit")
-                if rows["features"] is not None:
-                    rows["features"] = as_floats(rows["features"], "features")
-                    width = rows["features"].shape[1]
+                rows = given = self._with_positional(model, given, X, y, "fit")
+                for name in ("logits", "features"):
+                    if given[name] is not None:
+                        given[name] = as_floats(given[name], name)
+                        width = given[name].shape[1]
             train = None if _is_empty(rows) else _source(rows, "memory")
             val = None if id_val is None else _source(id_val, "id_val", head)
             outliers = {name: _source(outlying, f"ood_val/{name}", head)
@@ -149,22 +150,24 @@ class Detector:
             if train or val or outliers or not model.fitted:  # what has no fit needs no rows
                 model.fit(train, val, outliers, threads)
         self._model = model
+        vars(self).pop("n_features_in_", None)
         if width is not None:
             self.n_features_in_ = width
         for warning in model.diagnostics["warnings"]:
             warnings.warn(f"{type(self).__name__}: {warning}", FitWarning, stacklevel=2)
         return self
 
-    def score(self, X: Split | Any = None, *, features: Any = None, logits: Any = None,
+    def score(self, X: Split | Any = None, y: Any = None, *, features: Any = None, logits: Any = None,
               layers: Mapping[str, Any] | None = None, copy_features: Any = None,
               copy_logits: Any = None, head: tuple[Any, Any] | None = None,
               threads: int = 0) -> Floats:
         """The score of each row, float32 [n]; higher = more in-distribution.
 
         X: a `Split`, which is read block by block, or the one array that the detector scores; else
-        arrays by name, as in fit(). Logits that are not given are computed from features and head. A row
-        in memory that has NaN or infinity scores NaN; one of a file raises ValueError. Safe to call from
-        several threads; the interpreter is free meanwhile.
+        arrays by name, as in fit(). y is ignored: scikit-learn's Pipeline gives it. Logits that are not
+        given are computed from features and head. A row in memory that has NaN or infinity scores NaN;
+        one of a file raises ValueError. Safe to call from several threads; the interpreter is free
+        meanwhile.
         """
         model = self._scoring_model()
         given = {"features": features, "logits": logits, "layers": layers,

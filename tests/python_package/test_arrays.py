@@ -410,3 +410,12 @@ def test_peak_memory(python: Any, case: str, copies: int) -> None:
     size, growth = map(int, python(PEAK, case).stdout.split())
     assert copies * size <= growth + (1 << 20)
     assert growth < copies * size + 24e6, f"{growth / 1e6:.0f} MB for an array of {size / 1e6:.0f} MB"
+
+
+def test_masked_and_sparse_arrays_are_refused_with_what_to_do() -> None:
+    for call in (lambda values: ood.Ssd().fit(values), lambda values: ood.Ssd().fit(WIDE).score(values)):
+        with pytest.raises(TypeError, match=r"features is a masked array.*\.filled\(\)"):
+            call(np.ma.masked_array(WIDE, WIDE > 0))
+        sparse = pytest.importorskip("scipy.sparse")
+        with pytest.raises(TypeError, match=r"features is sparse.*\.toarray\(\)"):
+            call(sparse.csr_matrix(WIDE))
