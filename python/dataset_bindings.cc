@@ -24,7 +24,11 @@ const T* data_of(const py::array& array, int rank, const std::string& name) {
     throw_invalid("{} has {} axes, expected {}", name, array.ndim(), rank);
   if (reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) != 0)
     throw_invalid("{} is not aligned", name);
-  if (array.shape(rank - 1) > 1 && stride_of<T>(array, rank - 1, name) != 1)
+  if (rank > 1 && array.shape(rank - 1) == 0)
+    throw_invalid("{} has 0 columns, expected 1 or more", name);
+  if (rank > 2 && array.shape(0) == 0) throw_invalid("{} has 0 copies, expected 1 or more", name);
+  const bool several = array.size() > 0 && array.shape(rank - 1) > 1;  // NumPy: else any stride
+  if (several && stride_of<T>(array, rank - 1, name) != 1)
     throw_invalid("{} has entries of a row apart, expected them side by side", name);
   return static_cast<const T*>(array.data());
 }

@@ -16,7 +16,14 @@ OptionValue option_value(const std::string& name, py::handle given) {
       py::cast<int>(value.attr("ndim")) == 0)
     value = value.attr("item")();  // a NumPy scalar as Python's
   if (py::isinstance<py::bool_>(value)) return py::cast<bool>(value);
-  if (py::isinstance<py::int_>(value)) return py::cast<Index>(value);
+  if (py::isinstance<py::int_>(value)) {
+    try {
+      return py::cast<Index>(value);
+    } catch (const py::cast_error&) {
+      throw_invalid("option {} has {}, expected a number between -2^63 and 2^63", name,
+                    std::string(py::str(value)));
+    }
+  }
   if (py::isinstance<py::float_>(value)) return py::cast<double>(value);
   if (py::isinstance<py::str>(value)) return py::cast<std::string>(value);
   if (py::isinstance<py::sequence>(value)) {
@@ -25,8 +32,9 @@ OptionValue option_value(const std::string& name, py::handle given) {
     } catch (const py::cast_error&) {  // not of numbers
     }
   }
-  throw py::type_error(fmt::format("option {} has {}, expected a number, text, or a list of numbers",
-                                   name, std::string(py::repr(value))));
+  throw py::type_error(
+      fmt::format("option {} has {}, expected a number, text, or a list of numbers", name,
+                  std::string(py::repr(value))));
 }
 
 Model make_model(const std::string& name, const py::dict& options) {
@@ -146,8 +154,8 @@ py::dict to_python(const Diagnostics& found) {
   py::dict values, per_class;
   for (const auto& [name, value] : found.values) values[py::str(name)] = to_python(value);
   for (const auto& column : found.per_class)
-    per_class[py::str(column.name)] = py::array_t<double>(
-        static_cast<py::ssize_t>(column.values.size()), column.values.data());
+    per_class[py::str(column.name)] =
+        py::array_t<double>(static_cast<py::ssize_t>(column.values.size()), column.values.data());
   py::dict dict;
   dict["values"] = values;
   dict["per_class"] = per_class;

@@ -279,7 +279,8 @@ void Detector::check_source(const SourceInfo& info) const {
   const Inputs wanted = needs().fit;
   if (const Inputs missing = wanted.without(available(info)); missing.any())
     throw_invalid("{} has no {}", info.name, fmt::join(missing.names(), ", no "));
-  if (wanted.without({.head = true}).any() && info.rows == 0) throw_invalid("{} has 0 rows, expected 1 or more", info.name);
+  if (wanted.without({.head = true}).any() && info.rows == 0)
+    throw_invalid("{} has 0 rows, expected 1 or more", info.name);
   if (wanted.labels && info.classes > info.rows)  // also keeps a stray label from taking memory
     throw std::domain_error(
         fmt::format("{} has {} classes but {} rows, expected 1 row or more of each", info.name,
@@ -400,10 +401,12 @@ void Detector::require_size(const char* state, Index got, Index expected) {
 
 void Detector::finish_loading() {
   check_options();
-  const Inputs read = needs().score;
-  if (fitted_dim_ < 0 || fitted_classes_ < 0 ||
-      ((read.features || read.copy_features) && fitted_dim_ == 0) ||
-      ((read.logits || read.copy_logits) && fitted_classes_ == 0))
+  // 0 where fitting saw no such field, which is right where it asked for none
+  const Inputs read = needs().score, fit = needs().fit;
+  const bool dim = (read.features || read.copy_features) && (fit.features || fit.copy_features);
+  const bool classes = (read.logits || read.copy_logits) && (fit.logits || fit.copy_logits);
+  if (fitted_dim_ < 0 || fitted_classes_ < 0 || (dim && fitted_dim_ == 0) ||
+      (classes && fitted_classes_ == 0))
     throw_invalid("{}: fitted_dim has {} and fitted_classes {}, expected the widths of {}", name(),
                   fitted_dim_, fitted_classes_, fmt::join(read.names(), ", "));
   prepare();

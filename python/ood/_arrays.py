@@ -18,6 +18,8 @@ _SHAPES = {1: "[n]", 2: "[n, D]", 3: "[K, n, D]"}
 
 def as_array(value: Any, name: str) -> npt.NDArray[Any]:
     """`value` as a NumPy array; a view wherever NumPy or DLPack can make one."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, expected one without a mask: fill it first, as with .filled()")
     if isinstance(value, np.ndarray):
         return value
     if hasattr(value, "__dlpack__"):
@@ -28,6 +30,8 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any]:
         except Exception as error:  # each library has its own: gradients, bfloat16, conjugates
             raise TypeError(f"{name} cannot be read: {error}; pass float32 values without gradient, as "
                             "with .detach().float()") from error
+    if hasattr(value, "toarray"):  # SciPy's, which NumPy takes for an object
+        raise TypeError(f"{name} is sparse, expected a dense array: make it one first, as with .toarray()")
     return np.asarray(value)
 
 
@@ -39,22 +43,24 @@ def as_floats(value: Any, name: str, rank: int = 2) -> Floats:
                         "yourself if that is meant, with .astype(numpy.float32)")
     if array.ndim != rank:
         raise ValueError(f"{name} has shape {list(array.shape)}, expected {_SHAPES[rank]}")
-    if array.dtype != np.float32 or not array.dtype.isnative:
-        return np.ascontiguousarray(array, dtype=np.float32)
-    return array if _has_whole_rows(array) else np.ascontiguousarray(array)
+    if array.dtype == np.float32 and array.dtype.isnative and _has_whole_rows(array):
+        return array
+    return np.array(array, dtype=np.float32, order="C")  # ascontiguousarray may leave it misaligned
 
 
 def _has_whole_rows(array: npt.NDArray[Any]) -> bool:
     """Rows are contiguous, aligned, and follow each other upwards without overlap."""
     if not array.flags.aligned:
         return False
-    needed = array.itemsize
-    for length, stride in zip(reversed(array.shape), reversed(array.strides)):
-        if length > 1:
-            last_axis = needed == array.itemsize
-            if stride % array.itemsize or stride < needed or (last_axis and stride != needed):
-                return False
-        needed *= max(length, 1)
+    if array.size == 0:
+        return True
+    if array.shape[-1] > 1 and array.strides[-1] != array.itemsize:
+        return False
+    needed = array.itemsize * array.shape[-1]
+    for length, stride in zip(reversed(array.shape[:-1]), reversed(array.strides[:-1])):
+        if length > 1 and (stride < needed or stride % array.itemsize):
+            return False
+        needed *= length
     return True
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _ood
-from ._arrays import Floats, as_arrays
+from ._arrays import Floats, as_arrays, as_floats
 from .dataset import Dataset, Split
 
 Rows = Split | Mapping[str, Any]
@@ -65,7 +65,6 @@ class Detector:
     _options: ClassVar[tuple[str, ...]] = ()
     _presets: ClassVar[dict[str, dict[str, Any]]] = {}
     _model: _ood.Model | None = None
-    _fitted_with: dict[str, Any] | None = None
 
     # Options, as scikit-learn wants them.
 
@@ -83,7 +82,10 @@ class Detector:
         >>> ood.ConjNorm.preset("cifar10", samples=500).temperature
         0.05
         """
-        return cls(**(_ood.Model(cls._name, {"preset": name}).options | options))
+        if name not in cls._presets:
+            raise ValueError(f"{cls.__name__}: preset has {name}, expected "
+                             f"{'one of ' + ', '.join(cls._presets) if cls._presets else 'none'}")
+        return cls(**(cls._presets[name] | options))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The options by name."""
@@ -136,34 +138,43 @@ class Detector:
                 self._refuse(given | {"y": y}, "fit", "a Split")
                 rows = X
             else:
-                rows = self._with_positional(model, given, X, y, "fit")
+                rows = given = self._with_positional(model, given, X, y, "fit")
+                for name in ("logits", "features"):
+                    if given[name] is not None:
+                        given[name] = as_floats(given[name], name)
+                        width = given[name].shape[1]
             train = None if _is_empty(rows) else _source(rows, "memory")
-            model.fit(train, None if id_val is None else _source(id_val, "id_val", head),
-                      {name: _source(outliers, f"ood_val/{name}", head)
-                       for name, outliers in (ood_val or {}).items()}, threads)
-            if not isinstance(rows, Split) and rows.get("features") is not None:
-                width = int(np.shape(rows["features"])[1])
-        self._model, self._fitted_with = model, self.get_params()
+            val = None if id_val is None else _source(id_val, "id_val", head)
+            outliers = {name: _source(outlying, f"ood_val/{name}", head)
+                        for name, outlying in (ood_val or {}).items()}
+            if train or val or outliers or not model.fitted:  # what has no fit needs no rows
+                model.fit(train, val, outliers, threads)
+        self._model = model
+        vars(self).pop("n_features_in_", None)
         if width is not None:
             self.n_features_in_ = width
         for warning in model.diagnostics["warnings"]:
             warnings.warn(f"{type(self).__name__}: {warning}", FitWarning, stacklevel=2)
         return self
 
-    def score(self, X: Split | Any = None, *, features: Any = None, logits: Any = None,
+    def score(self, X: Split | Any = None, y: Any = None, *, features: Any = None, logits: Any = None,
               layers: Mapping[str, Any] | None = None, copy_features: Any = None,
               copy_logits: Any = None, head: tuple[Any, Any] | None = None,
               threads: int = 0) -> Floats:
         """The score of each row, float32 [n]; higher = more in-distribution.
 
         X: a `Split`, which is read block by block, or the one array that the detector scores; else
-        arrays by name, as in fit(). Logits that are not given are computed from features and head. A row
-        in memory that has NaN or infinity scores NaN; one of a file raises ValueError. Safe to call from
-        several threads; the interpreter is free meanwhile.
+        arrays by name, as in fit(). y is ignored: scikit-learn's Pipeline gives it. Logits that are not
+        given are computed from features and head. A row in memory that has NaN or infinity scores NaN;
+        one of a file raises ValueError. Safe to call from several threads; the interpreter is free
+        meanwhile.
         """
         model = self._scoring_model()
         given = {"features": features, "logits": logits, "layers": layers,
                  "copy_features": copy_features, "copy_logits": copy_logits, "head": head}
+        if isinstance(X, Dataset):
+            raise TypeError(f"{type(self).__name__}.score has a Dataset, expected one of its splits, such as "
+                            "dataset.id_test")
         if isinstance(X, Split):
             self._refuse(given, "score", "a Split")
             return model.score_source(X._source(), threads)
@@ -182,10 +193,9 @@ class Detector:
         return Diagnostics(**self._scoring_model().diagnostics)
 
     def _scoring_model(self) -> _ood.Model:
-        options = self.get_params()
-        if self._model is not None and options == self._fitted_with:
+        model = self._new_model()
+        if self._model is not None and self._model.options == model.options:
             return self._model
-        model = _ood.Model(self._name, options)
         if not model.fitted:
             changed = " with these options" if self._model is not None else ""
             raise _not_fitted(f"{type(self).__name__} is not fitted{changed}: call fit before score")

@@ -135,16 +135,18 @@ def _as_detector(given: Detector | type[Detector] | str) -> Detector:
 
 
 def evaluate(dataset: Dataset | PathLike,
-             detectors: Iterable[Detector | type[Detector] | str] | None = None, *,
-             without: Iterable[str] = (), curves: bool = True,
-             threads: int = 0, progress: bool | Callable[[str, float], None] = False) -> Report:
+             detectors: Detector | type[Detector] | str
+             | Iterable[Detector | type[Detector] | str] | None = None, *,
+             without: Iterable[str] = (), curves: bool = True, threads: int = 0,
+             progress: bool | Callable[[str, float], None] = False) -> Report:
     """Fits detectors on a feature file, scores its /id_test and each set of /ood, and compares.
 
-    detectors: objects, classes or names; all that the file allows if not given. Objects are fitted by
-    it. One that was asked for and that the file does not allow is a ValueError before the first fit;
-    one that its data do not allow is left out with a warning, and listed in Report.left_out.
-    without: sets of /ood that are not scored. curves: keeps what Report.to_html draws, for which all scores
-    of a set are in memory at once. progress: True for a bar, or a function that is told the
+    detectors: objects, classes or names, one or several; all that the file allows if not given.
+    Objects are fitted by it. One that was asked for and that the file does not allow is a ValueError
+    before the first fit; one that its data do not allow is left out with a warning, and listed in
+    Report.left_out.
+    without: sets of /ood that are not scored. curves: keeps what Report.to_html draws, for which the
+    scores of all rows are in memory. progress: True for a bar, or a function that is told the
     step and the share of the steps that is done.
 
     >>> import numpy as np, ood, tempfile, pathlib
@@ -156,8 +158,9 @@ def evaluate(dataset: Dataset | PathLike,
     [('energy', 'noise', 0.875), ('gen', 'noise', 0.875)]
     """
     file = dataset if isinstance(dataset, Dataset) else open(dataset)
-    chosen = [cls() for cls in DETECTORS.values()] if detectors is None else [
-        _as_detector(each) for each in ([detectors] if isinstance(detectors, str) else detectors)]
+    if isinstance(detectors, (str, Detector, type)):
+        detectors = [detectors]
+    chosen = [_as_detector(each) for each in (DETECTORS if detectors is None else detectors)]
     models = [detector._new_model() for detector in chosen]
     if detectors is not None:
         for model in models:
@@ -180,7 +183,7 @@ def evaluate(dataset: Dataset | PathLike,
 
     for detector, model in zip(chosen, fitted):
         if model.fitted:
-            detector._model, detector._fitted_with = model, detector.get_params()
+            detector._model = model
     result = Report(report)
     if detectors is not None:
         for name, reason in result.left_out.items():
