@@ -13,7 +13,7 @@ export CCACHE_BASEDIR = $(CURDIR)
 
 # ccache, if there, is asked for at configure time: a first `make` may only just have installed it.
 configure = CMAKE_CXX_COMPILER_LAUNCHER="$$(command -v ccache)" cmake --preset
-formatted = find include src tests bench examples -name '*.h' -o -name '*.cc'
+formatted = find include src tests bench examples python -name '*.h' -o -name '*.cc'
 
 .PHONY: help build demo test asan tsan bench format format-check wheel install clean
 

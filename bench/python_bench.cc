@@ -26,8 +26,7 @@ void energy_from_python(benchmark::State& state) {
   std::vector<float> scores(static_cast<std::size_t>(rows)), theirs(scores);
 
   Coprocess process(python, OOD_BENCH_PYTHON_SCRIPT);
-  const bool sent =
-      process.send(fmt::format("{} {}\n", rows, classes)) && process.send(logits);
+  const bool sent = process.send(fmt::format("{} {}\n", rows, classes)) && process.send(logits);
   const std::string made_of = process.read_line();
   if (!sent || made_of.empty() || !process.read(theirs))
     return state.SkipWithError("the Python of OOD_BENCH_PACKAGE_PYTHON does not have the package");

@@ -20,8 +20,7 @@ const T* data_of(const py::array& array, int rank, const std::string& name) {
   if (!py::isinstance<py::array_t<T>>(array))
     throw_invalid("{} has dtype {}, expected {}", name, std::string(py::str(array.dtype())),
                   std::string(py::str(py::dtype::of<T>())));
-  if (array.ndim() != rank)
-    throw_invalid("{} has {} axes, expected {}", name, array.ndim(), rank);
+  if (array.ndim() != rank) throw_invalid("{} has {} axes, expected {}", name, array.ndim(), rank);
   if (reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) != 0)
     throw_invalid("{} is not aligned", name);
   if (rank > 1 && array.shape(rank - 1) == 0)
@@ -47,9 +46,8 @@ Tensor3View tensor_view(const py::array& array, const std::string& name) {
   std::array<std::size_t, 3> shape{};
   for (std::size_t axis = 0; axis < 3; ++axis)
     shape[axis] = static_cast<std::size_t>(array.shape(static_cast<int>(axis)));
-  const std::array<std::ptrdiff_t, 3> strides = {stride_of<float>(array, 0, name),
-                                                 stride_of<float>(array, 1, name),
-                                                 shape[2] < 2 ? 0 : 1};
+  const std::array<std::ptrdiff_t, 3> strides = {
+      stride_of<float>(array, 0, name), stride_of<float>(array, 1, name), shape[2] < 2 ? 0 : 1};
   const std::size_t size = shape[0] * shape[1] * shape[2];
   return xt::adapt(std::move(data), size, xt::no_ownership(), shape, strides);
 }
@@ -80,9 +78,8 @@ py::object read_array(const Source& rows, const std::string& name) {
   if (name == "labels") {
     LabelArray out(n);
     std::int64_t* to = out.mutable_data();
-    read_rows(rows, {.labels = true}, [&](const Batch& batch) {
-      std::ranges::copy(*batch.labels, to + batch.first_row);
-    });
+    read_rows(rows, {.labels = true},
+              [&](const Batch& batch) { std::ranges::copy(*batch.labels, to + batch.first_row); });
     return out;
   }
   const bool copies = name.starts_with("copies/"), layers = name.starts_with("layers/");
@@ -142,12 +139,18 @@ Arrays::Arrays(const std::map<std::string, py::array>& fields,
                const std::optional<std::pair<py::array, py::array>>& head, std::string name)
     : name_(std::move(name)) {
   for (const auto& [field, array] : fields) {
-    if (field == "features") batch_.features = matrix_view(array, field);
-    else if (field == "logits") batch_.logits = matrix_view(array, field);
-    else if (field == "labels") batch_.labels = labels_view(array);
-    else if (field == "copy_features") batch_.copy_features.emplace(tensor_view(array, field));
-    else if (field == "copy_logits") batch_.copy_logits.emplace(tensor_view(array, field));
-    else throw_invalid("unknown array {}", field);
+    if (field == "features")
+      batch_.features = matrix_view(array, field);
+    else if (field == "logits")
+      batch_.logits = matrix_view(array, field);
+    else if (field == "labels")
+      batch_.labels = labels_view(array);
+    else if (field == "copy_features")
+      batch_.copy_features.emplace(tensor_view(array, field));
+    else if (field == "copy_logits")
+      batch_.copy_logits.emplace(tensor_view(array, field));
+    else
+      throw_invalid("unknown array {}", field);
     kept_.push_back(array);
   }
   for (const auto& [layer, array] : layers) {
@@ -157,17 +160,17 @@ Arrays::Arrays(const std::map<std::string, py::array>& fields,
   if (head) {
     const auto& [weight, bias] = *head;
     const float* data = data_of<float>(bias, 1, "head bias");
-    head_.emplace(Head{matrix_view(weight, "head weight"),
-                       Eigen::Map<const Vector>(data, bias.shape(0))});
+    head_.emplace(
+        Head{matrix_view(weight, "head weight"), Eigen::Map<const Vector>(data, bias.shape(0))});
   }
 }
 
 void bind_datasets(py::module_& module) {
   py::class_<Arrays>(module, "Arrays")
-      .def(py::init<const std::map<std::string, py::array>&,
-                    const std::map<std::string, py::array>&,
-                    const std::optional<std::pair<py::array, py::array>>&, std::string>(),
-           py::arg("fields"), py::arg("layers"), py::arg("head"), py::arg("name"))
+      .def(
+          py::init<const std::map<std::string, py::array>&, const std::map<std::string, py::array>&,
+                   const std::optional<std::pair<py::array, py::array>>&, std::string>(),
+          py::arg("fields"), py::arg("layers"), py::arg("head"), py::arg("name"))
       .def_property_readonly("rows", [](const Arrays& arrays) { return arrays.batch().rows(); })
       .def_property_readonly(
           "addresses",
@@ -207,8 +210,7 @@ void bind_datasets(py::module_& module) {
              });
            }),
            py::arg("path"))
-      .def_property_readonly("path",
-                             [](const Dataset& file) { return file.info().path.string(); })
+      .def_property_readonly("path", [](const Dataset& file) { return file.info().path.string(); })
       .def_property_readonly("model", [](const Dataset& file) { return file.info().model; })
       .def_property_readonly("id_dataset",
                              [](const Dataset& file) { return file.info().id_dataset; })
@@ -221,8 +223,7 @@ void bind_datasets(py::module_& module) {
             const Head* head = file.head();
             if (head == nullptr) return std::nullopt;
             FloatArray bias(head->bias.size(), head->bias.data());
-            return std::pair<py::array, py::array>(copy_of(head->weight),
-                                                   std::move(bias));
+            return std::pair<py::array, py::array>(copy_of(head->weight), std::move(bias));
           })
       .def(
           "source",
@@ -230,8 +231,8 @@ void bind_datasets(py::module_& module) {
              const std::optional<std::pair<Index, Index>>& rows) {
             const auto& file = py::cast<const Dataset&>(self);
             return with_os_errors([&] {
-              return Source{rows ? file.source(split, rows->first, rows->second) : file.source(split),
-                            self};
+              return Source{
+                  rows ? file.source(split, rows->first, rows->second) : file.source(split), self};
             });
           },
           py::arg("split"), py::arg("rows"));

@@ -43,8 +43,8 @@ py::dict all_metrics(const ScoreArray& id, const ScoreArray& ood) {
   return dict;
 }
 
-py::dict bootstrap(const ScoreArray& id, const ScoreArray& ood, Index resamples,
-                   std::uint64_t seed, double level, double tpr, int threads) {
+py::dict bootstrap(const ScoreArray& id, const ScoreArray& ood, Index resamples, std::uint64_t seed,
+                   double level, double tpr, int threads) {
   const Scores id_scores = view(id), ood_scores = view(ood);
   const MetricIntervals intervals = [&] {
     py::gil_scoped_release release;

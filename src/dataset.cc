@@ -229,8 +229,7 @@ std::unique_ptr<BatchSource> Dataset::source(std::string_view split) const {
   return open_source(impl_, at(split));
 }
 
-std::unique_ptr<BatchSource> Dataset::source(std::string_view split, Index begin,
-                                             Index end) const {
+std::unique_ptr<BatchSource> Dataset::source(std::string_view split, Index begin, Index end) const {
   return open_source(impl_, at(split), begin, end);
 }
 

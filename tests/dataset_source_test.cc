@@ -63,7 +63,11 @@ TEST_CASE("dataset source: some of the rows") {
   }
   const Dataset dataset(folder / "some.h5");
   const Index classes = dataset.source("train")->info().classes;
-  for (const auto& [begin, end] : {std::pair<Index, Index>{0, 2500}, {0, 1}, {99, 1201}, {2499, 2500}}) {
+  struct Rows {
+    Index begin, end;
+  };
+  for (const Rows& some : {Rows{0, 2500}, Rows{0, 1}, Rows{99, 1201}, Rows{2499, 2500}}) {
+    const Index begin = some.begin, end = some.end;
     CAPTURE(begin);
     const auto source = dataset.source("train", begin, end);
     CHECK(source->info().rows == end - begin);
@@ -71,16 +75,16 @@ TEST_CASE("dataset source: some of the rows") {
     const BatchBuffer rows = gather(*source);
     CHECK(rows.features == numbers(2500, 6).middleRows(begin, end - begin));
     const auto labels = some_labels(2500);
-    CHECK(std::ranges::equal(
-        rows.labels, std::span(labels).subspan(static_cast<std::size_t>(begin),
-                                               static_cast<std::size_t>(end - begin))));
+    CHECK(std::ranges::equal(rows.labels,
+                             std::span(labels).subspan(static_cast<std::size_t>(begin),
+                                                       static_cast<std::size_t>(end - begin))));
     CHECK(blocks_of(*source, {.features = true}).front().first == 0);
   }
-  CHECK_THROWS_WITH_AS(
-      dataset.source("train", 7, 2501),
-      ((folder / "some.h5").string() +
-       ": /train: rows 7 to 2501 are asked for, expected some of its 2500").c_str(),
-      std::invalid_argument);
+  CHECK_THROWS_WITH_AS(dataset.source("train", 7, 2501),
+                       ((folder / "some.h5").string() +
+                        ": /train: rows 7 to 2501 are asked for, expected some of its 2500")
+                           .c_str(),
+                       std::invalid_argument);
   CHECK_THROWS_AS(dataset.source("train", 7, 7), std::invalid_argument);
   CHECK_THROWS_AS(dataset.source("train", -1, 7), std::invalid_argument);
 }
