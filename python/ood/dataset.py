@@ -51,13 +51,16 @@ class Array:
             return self._read()[key]
         if not isinstance(rows, slice):
             row = range(len(self))[int(rows)]  # IndexError where there is none
-            return self._read((row, row + 1))[(0, *rest)]
+            key = (0, *rest)
+            return self._read((row, row + 1))[key]
         begin, end, step = rows.indices(len(self))
         if step < 0:
             return self._read()[key]
         if end <= begin:
-            return np.empty((0, *self.shape[1:]), self.dtype)[(slice(None), *rest)]
-        return self._read((begin, end))[(slice(None, None, step), *rest)]
+            key = (slice(None), *rest)
+            return np.empty((0, *self.shape[1:]), self.dtype)[key]
+        key = (slice(None, None, step), *rest)
+        return self._read((begin, end))[key]
 
     def __repr__(self) -> str:
         return f"<Array /{self._split.name}/{self._name} {list(self.shape)} {self.stored_dtype}>"
