@@ -72,6 +72,7 @@ SourceInfo describe(const Batch& arrays, const Head* head, std::string name) {
     info.classes = head->weight.rows();
   }
   const auto require_width = [&](Index& expected, Index got, const char* what) {
+    if (got == 0) throw_invalid("{}: {} has 0 columns, expected 1 or more", info.name, what);
     if (expected == 0) expected = got;
     if (got != expected)
       throw_invalid("{}: {} has {} columns, expected {}", info.name, what, got, expected);
@@ -83,6 +84,7 @@ SourceInfo describe(const Batch& arrays, const Head* head, std::string name) {
     if (!copies) return;
     require_width(width, static_cast<Index>(copies->shape()[2]), what);
     const auto count = static_cast<Index>(copies->shape()[0]);
+    if (count == 0) throw_invalid("{}: {} has 0 copies, expected 1 or more", info.name, what);
     if (info.copies == 0) info.copies = count;
     if (count != info.copies)
       throw_invalid("{}: {} has {} copies, expected {}", info.name, what, count, info.copies);
@@ -96,7 +98,11 @@ SourceInfo describe(const Batch& arrays, const Head* head, std::string name) {
                     kMostClasses);
     info.classes = largest + 1;
   }
-  for (const auto& [layer, view] : arrays.layers) info.layers[layer] = view.cols();
+  for (const auto& [layer, view] : arrays.layers) {
+    if (view.cols() == 0)
+      throw_invalid("{}: layers/{} has 0 columns, expected 1 or more", info.name, layer);
+    info.layers[layer] = view.cols();
+  }
   return info;
 }
 

@@ -251,6 +251,7 @@ class SeparateCandidates : public Candidates {
 };
 
 void check_width(const char* what, Index got, Index expected) {
+  if (got == 0) throw_invalid("{} has 0 columns, expected 1 or more", what);
   if (expected != 0 && got != expected)
     throw_invalid("{} has {} columns, expected {}", what, got, expected);
 }
@@ -314,7 +315,11 @@ void Detector::check_batch(const Batch& batch) const {
   if (batch.rows() == 0) return;
   if (wanted.features) check_width("features", batch.features->cols(), fitted_dim_);
   if (wanted.logits) check_width("logits", batch.logits->cols(), fitted_classes_);
+  if (wanted.layers)
+    for (const auto& [layer, view] : batch.layers)
+      check_width(("layers/" + layer).c_str(), view.cols(), 0);
   const auto copy_width = [](const Tensor3View& copies) {
+    if (copies.shape()[0] == 0) throw_invalid("copies has 0 members, expected 1 or more");
     return static_cast<Index>(copies.shape()[2]);
   };
   if (wanted.copy_features) {

@@ -1,4 +1,5 @@
 #include <omp.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <exception>
@@ -13,6 +14,19 @@ namespace ood {
 SingleThreaded::SingleThreaded() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
 SingleThreaded::~SingleThreaded() { omp_set_num_threads(before_); }
 
+namespace {
+
+/// OpenMP's threads do not live on in a child of fork(), which would wait for them forever: a child of a
+/// process that has used them works on one thread. (Python's multiprocessing forks.)
+std::atomic<bool> threads_are_lost = false;
+
+void expect_forks() {
+  [[maybe_unused]] static const int registered =
+      pthread_atfork(nullptr, nullptr, [] { threads_are_lost = true; });
+}
+
+}  // namespace
+
 int thread_count(const Exec& exec) {
   constexpr int kMost = 1024;  // each costs memory: buffers are made for all of them
   if (exec.threads < 0 || exec.threads > kMost)
@@ -22,12 +36,13 @@ int thread_count(const Exec& exec) {
 
 void parallel_for(Index count, const Exec& exec, const std::function<void(Index)>& task) {
   const int threads = static_cast<int>(std::min<Index>(thread_count(exec), count));
-  if (threads <= 1) {
+  if (threads <= 1 || threads_are_lost) {
     const SingleThreaded guard;
     for (Index i = 0; i < count; ++i) task(i);
     return;
   }
 
+  expect_forks();
   std::atomic<Index> next{0};
   std::exception_ptr error;
   std::mutex error_mutex;

@@ -18,7 +18,8 @@ int thread_count(const Exec& exec);
 
 /// Calls task(i) for i in [0, count), each once, on up to thread_count(exec) threads. Any code that
 /// a task calls sees a single-threaded runtime, so that nothing inside it depends on the number of
-/// threads. The first exception that a task throws is thrown here after all threads have stopped.
+/// threads. The first exception that a task throws is thrown here after all threads have stopped. A
+/// child that was forked after this was called on several threads works on one.
 void parallel_for(Index count, const Exec& exec, const std::function<void(Index)>& task);
 
 }  // namespace ood
