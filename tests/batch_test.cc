@@ -97,6 +97,28 @@ TEST_CASE("memory source: arrays that disagree are an error") {
                        "memory: features has 5 columns, expected 4", std::invalid_argument);
 }
 
+TEST_CASE("memory source: arrays without columns are an error") {
+  const Matrix none(3, 0);
+  const Tensor3 no_columns = Tensor3::from_shape({2, 3, 0}),
+                no_copies = Tensor3::from_shape({0, 3, 2});
+  const auto view = [](const Tensor3& copies) { return test::Everything::view_of(copies); };
+  Batch features, layers, empty_copies, missing_copies;
+  features.features = none;
+  layers.layers["a"] = none;
+  empty_copies.copy_logits.emplace(view(no_columns));
+  missing_copies.copy_logits.emplace(view(no_copies));
+  CHECK_THROWS_WITH_AS(MemorySource{features}, "memory: features has 0 columns, expected 1 or more",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(MemorySource{layers}, "memory: layers/a has 0 columns, expected 1 or more",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(MemorySource{empty_copies},
+                       "memory: copies/logits has 0 columns, expected 1 or more",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(MemorySource{missing_copies},
+                       "memory: copies/logits has 0 copies, expected 1 or more",
+                       std::invalid_argument);
+}
+
 TEST_CASE("memory source: without logits and head the labels tell the number of classes") {
   const std::vector<std::int64_t> labels = {0, 4, 2};
   Batch batch;

@@ -133,6 +133,24 @@ TEST_CASE("contract: a wrong width is an error that says both widths") {
   }
 }
 
+TEST_CASE("contract: arrays without columns are refused") {
+  const Matrix none(3, 0);
+  const Tensor3 copies = Tensor3::from_shape({2, 3, 0});
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto detector = fitted(name);
+    Batch batch;
+    batch.features = none;
+    batch.logits = none;
+    batch.layers = {{"a", none}, {"b", none}};
+    batch.copy_features.emplace(test::Everything::view_of(copies));
+    batch.copy_logits.emplace(test::Everything::view_of(copies));
+    CHECK(message_of([&] { detector->score(batch); }) ==
+          fmt::format("{}.score: {} has 0 columns, expected 1 or more", name,
+                      first_field(detector->needs().score).first));
+  }
+}
+
 TEST_CASE("contract: missing inputs are named") {
   for (const auto& name : detector_names()) {
     CAPTURE(name);

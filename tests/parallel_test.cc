@@ -1,4 +1,6 @@
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <stdexcept>
@@ -33,6 +35,23 @@ TEST_CASE("parallel_for: calls within tasks work") {
   std::atomic<int> done{0};
   parallel_for(4, Exec{4}, [&](Index) { parallel_for(10, Exec{4}, [&](Index) { ++done; }); });
   CHECK(done == 40);
+}
+
+TEST_CASE("parallel_for: works in a child that was forked after threads were used") {
+  parallel_for(8, Exec{2}, [](Index) {});
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);  // ends a child that hangs
+    std::atomic<int> done = 0;
+    parallel_for(100, Exec{2}, [&](Index) { ++done; });
+    _exit(done == 100 ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  CHECK(status == 0);
+  std::atomic<int> done = 0;
+  parallel_for(100, Exec{2}, [&](Index) { ++done; });
+  CHECK(done == 100);  // the parent keeps its threads
 }
 
 TEST_CASE("thread_count: a number that cannot be meant is an error") {

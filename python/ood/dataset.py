@@ -56,7 +56,8 @@ class Array:
         if step < 0:
             return self._read()[key]
         if end <= begin:
-            return self._part((0, 1), slice(0, 0), rest)
+            key = (slice(None), *rest)
+            return np.empty((0, *self.shape[1:]), self.dtype)[key]
         return self._part((begin, end), slice(None, None, step), rest)
 
     def _part(self, rows: tuple[int, int], first: slice | int, rest: tuple[Any, ...]) -> Any:

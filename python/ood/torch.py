@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -333,7 +333,8 @@ def _check_labels(labels: Any, logits: Array, split: str, first_row: int) -> Arr
 
 def _is_indexed(loader: Loader) -> TypeGuard[DataLoader[Any]]:
     """Whether it is a plain DataLoader on a data set with indices."""
-    return type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
+    dataset = getattr(loader, "dataset", None)
+    return type(loader) is DataLoader and not isinstance(dataset, IterableDataset)
 
 
 def _remaining(loader: Loader, done: int) -> Iterable[Any]:
@@ -344,7 +345,7 @@ def _remaining(loader: Loader, done: int) -> Iterable[Any]:
     if loader.num_workers > 0:
         workers["prefetch_factor"] = loader.prefetch_factor
         workers["multiprocessing_context"] = loader.multiprocessing_context
-    return DataLoader(
+    rest: Iterable[Any] = DataLoader(
         loader.dataset,
         batch_sampler=list(islice(loader.batch_sampler, done, None)),
         num_workers=loader.num_workers,
@@ -354,20 +355,21 @@ def _remaining(loader: Loader, done: int) -> Iterable[Any]:
         worker_init_fn=loader.worker_init_fn,
         **workers,
     )
+    return rest
 
 
 def _rows(loader: Loader) -> int | None:
     """The rows of a loader, where it can say."""
     if not _is_indexed(loader) or loader.batch_size is None:
         return None
-    rows = len(loader.sampler)  # type: ignore[arg-type]
+    rows = len(cast(Sized, loader.sampler))
     return rows - rows % loader.batch_size if loader.drop_last else rows
 
 
 def _describe(loader: Loader) -> dict[str, Any]:
     """What is compared of a loader when an extraction is taken up again."""
     try:
-        batches = len(loader)  # type: ignore[arg-type]
+        batches = len(cast(Sized, loader))
     except TypeError:
         batches = None
     size = getattr(loader, "batch_size", None)

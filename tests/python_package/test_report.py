@@ -116,7 +116,8 @@ def test_to_pandas(report: ood.Report) -> None:
     pandas = pytest.importorskip("pandas")
     frame = report.to_pandas()
     assert isinstance(frame, pandas.DataFrame) and len(frame) == len(report.rows)
-    assert list(frame.columns) == ["detector", "options", "dataset", "kind", "n_id", "n_ood", *METRICS]
+    assert list(frame.columns) == ["detector", "options", "dataset", "kind", "n_id", "n_ood", *METRICS,
+                                   "auroc_low", "auroc_high"]
     for metric in METRICS:
         assert frame[metric].tolist() == [row[metric] for row in report.rows]
     assert frame.groupby("detector")["auroc"].mean().idxmax() in SOME

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -163,3 +165,15 @@ def test_wrong_numbers_of_threads(threads: int) -> None:
                  lambda: ood.metrics.bootstrap([1, 2], [0, 1], threads=threads)):
         with pytest.raises(ValueError, match=f"threads has {threads}, expected 0"):
             call()
+
+
+def test_a_forked_child_scores() -> None:
+    """multiprocessing forks on Linux up to Python 3.13; OpenMP's threads do not live on in the child."""
+    logits = np.random.default_rng(0).normal(size=(5000, 10)).astype(np.float32)
+    detector = ood.Energy()
+    expected = detector.score(logits)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)  # ends a child that hangs
+        os._exit(0 if detector.score(logits).tobytes() == expected.tobytes() else 1)
+    assert os.waitpid(pid, 0)[1] == 0

@@ -22,7 +22,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import pathlib, sys, tempfile
 before = {line.split()[-1] for line in open("/proc/self/maps") if ".so" in line}
-import numpy
+import numpy, numpy.linalg, numpy.random
 numpy_alone = {line.split()[-1] for line in open("/proc/self/maps") if ".so" in line}
 import ood
 path = pathlib.Path(tempfile.mkdtemp()) / "small.h5"
