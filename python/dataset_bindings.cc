@@ -1,3 +1,5 @@
+#include <mutex>
+
 #include "bindings.h"
 #include "errors.h"
 
@@ -109,6 +111,24 @@ py::object read_array(const Source& rows, const std::string& name) {
   });
   return out;
 }
+
+/// A DatasetWriter for threads of Python: one call after the other, while the interpreter is free.
+class Writer {
+ public:
+  Writer(const std::filesystem::path& path, DatasetWriter::Options options)
+      : writer_(path, std::move(options)) {}
+
+  template <class Call>
+  void call(const Call& call) {
+    py::gil_scoped_release release;
+    const std::lock_guard lock(busy_);
+    with_os_errors([&] { call(writer_); });
+  }
+
+ private:
+  DatasetWriter writer_;
+  std::mutex busy_;
+};
 
 FloatType float_type(const std::string& name) {
   if (name == "float16") return FloatType::float16;
@@ -230,18 +250,19 @@ void bind_datasets(py::module_& module) {
           [](const py::object& self, const std::string& split,
              const std::optional<std::pair<Index, Index>>& rows) {
             const auto& file = py::cast<const Dataset&>(self);
-            return with_os_errors([&] {
-              return Source{
-                  rows ? file.source(split, rows->first, rows->second) : file.source(split), self};
+            std::shared_ptr<BatchSource> source = with_os_errors([&] {
+              py::gil_scoped_release release;
+              return rows ? file.source(split, rows->first, rows->second) : file.source(split);
             });
+            return Source{std::move(source), self};
           },
           py::arg("split"), py::arg("rows"));
 
-  py::class_<DatasetWriter>(module, "Writer")
+  py::class_<Writer>(module, "Writer")
       .def(py::init([](const std::filesystem::path& path, const std::string& model,
                        const std::string& id_dataset, const std::string& dtype, int gzip_level) {
              return with_os_errors([&] {
-               return std::make_unique<DatasetWriter>(
+               return std::make_unique<Writer>(
                    path, DatasetWriter::Options{model, id_dataset, float_type(dtype), gzip_level});
              });
            }),
@@ -249,29 +270,24 @@ void bind_datasets(py::module_& module) {
            py::arg("gzip_level"))
       .def(
           "write_head",
-          [](DatasetWriter& writer, const Arrays& arrays) {
-            py::gil_scoped_release release;
-            with_os_errors([&] { writer.write_head(*arrays.head()); });
+          [](Writer& self, const Arrays& arrays) {
+            self.call([&](DatasetWriter& writer) { writer.write_head(*arrays.head()); });
           },
           py::arg("head"))
       .def(
           "append",
-          [](DatasetWriter& writer, const std::string& split, const Arrays& arrays,
+          [](Writer& self, const std::string& split, const Arrays& arrays,
              const std::string& kind) {
-            py::gil_scoped_release release;
-            with_os_errors([&] { writer.append(split, arrays.batch(), kind); });
+            self.call([&](DatasetWriter& writer) { writer.append(split, arrays.batch(), kind); });
           },
           py::arg("split"), py::arg("arrays"), py::arg("kind"))
       .def(
           "set_attribute",
-          [](DatasetWriter& writer, const std::string& name, const std::string& value) {
-            with_os_errors([&] { writer.set_attribute(name, value); });
+          [](Writer& self, const std::string& name, const std::string& value) {
+            self.call([&](DatasetWriter& writer) { writer.set_attribute(name, value); });
           },
           py::arg("name"), py::arg("value"))
-      .def("close", [](DatasetWriter& writer) {
-        py::gil_scoped_release release;
-        with_os_errors([&] { writer.close(); });
-      });
+      .def("close", [](Writer& self) { self.call([](DatasetWriter& writer) { writer.close(); }); });
 }
 
 }  // namespace ood::python

@@ -1,6 +1,7 @@
 #include <pybind11/functional.h>
 
 #include "bindings.h"
+#include "cli/commands.h"
 #include "errors.h"
 #include "ood/evaluate.h"
 #include "ood/report.h"
@@ -45,6 +46,12 @@ void bind_reports(py::module_& module) {
       .def("html", &to_html);
   module.def("evaluate", &evaluate_models, py::arg("dataset"), py::arg("models"),
              py::arg("threads"), py::arg("without"), py::arg("curves"), py::arg("progress"));
+  module.def(
+      "write_file",
+      [](const std::string& path, const std::string& text) {
+        with_os_errors([&] { cli::write_file(path, text); });
+      },
+      py::arg("path"), py::arg("text"));
   module.def(
       "missing_inputs",
       [](const Dataset& dataset, const Model& model) {

@@ -114,10 +114,16 @@ ScoreHistogram score_histogram(Scores id, Scores ood, Index bins) {
   }
   const auto count = [&](Scores scores) {
     std::vector<Index> counts(static_cast<std::size_t>(bins), 0);
-    const double per_bin = static_cast<double>(bins) / (histogram.high - histogram.low);
+    // halves: the difference of two doubles may be beyond them
+    const double width = histogram.high / 2 - histogram.low / 2;
     for (const double score : scores) {
-      const double place = std::clamp((score - histogram.low) * per_bin, 0.0,
-                                      static_cast<double>(bins - 1));  // infinite ones too
+      if (score <= histogram.low) {  // minus infinity too
+        ++counts.front();
+        continue;
+      }
+      const double share = score >= histogram.high ? 1 : (score / 2 - histogram.low / 2) / width;
+      const double place =
+          std::min(share * static_cast<double>(bins), static_cast<double>(bins - 1));
       ++counts[static_cast<std::size_t>(place)];
     }
     return counts;

@@ -1,7 +1,9 @@
 /// An open feature file, shared by the Dataset and the sources over its splits.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "hdf5_handle.h"
@@ -13,6 +15,9 @@ struct DatasetFile {
   hdf5::Handle handle;
   DatasetInfo info;
   std::optional<Head> head;
+  /// Of splits whose labels alone tell them: they are counted once.
+  mutable std::mutex counting;
+  mutable std::map<std::string, Index> counted_classes;
 };
 
 /// See Dataset::source.

@@ -52,7 +52,7 @@ class FileSource final : public BatchSource {
  public:
   FileSource(std::shared_ptr<const DatasetFile> file, const SplitInfo& split)
       : file_(std::move(file)), group_("/" + split.name), info_(split.source) {
-    if (info_.classes == 0 && info_.has.labels) info_.classes = count_classes();
+    if (info_.classes == 0 && info_.has.labels) info_.classes = classes_of_labels();
   }
 
   void restrict_to(Index begin, Index end) {
@@ -107,6 +107,13 @@ class FileSource final : public BatchSource {
       arrays.push_back({std::move(field), std::move(array), std::move(dtype)});
     }
     return arrays;
+  }
+
+  Index classes_of_labels() {
+    const std::lock_guard lock(file_->counting);
+    const auto known = file_->counted_classes.find(group_);
+    if (known != file_->counted_classes.end()) return known->second;
+    return file_->counted_classes[group_] = count_classes();
   }
 
   Index count_classes() {

@@ -137,6 +137,18 @@ TEST_CASE("curves: a histogram counts every score, those outside and infinite on
   CHECK(histogram.ood == std::vector<Index>{2, 0, 0, 98, 99, 99, 99, 99, 3, 1});
 }
 
+TEST_CASE("score_histogram: scores whose difference is beyond doubles, or hardly one") {
+  for (const auto& [id, ood] :
+       {std::pair<std::vector<double>, std::vector<double>>{{1e308, 1.1e308}, {-1e308, -1.2e308}},
+        {{0, 5e-324}, {5e-324, 1e-323}}}) {
+    const ScoreHistogram histogram = score_histogram(id, ood, 10);
+    CHECK(std::accumulate(histogram.id.begin(), histogram.id.end(), Index{0}) == 2);
+    CHECK(std::accumulate(histogram.ood.begin(), histogram.ood.end(), Index{0}) == 2);
+    CHECK(histogram.id.back() + histogram.ood.back() >= 1);
+    CHECK(histogram.id.front() + histogram.ood.front() >= 1);
+  }
+}
+
 TEST_CASE("curves: a histogram of scores that are all the same, or all infinite") {
   const ScoreHistogram same = score_histogram(Values{7, 7, 7}, Values{7}, 4);
   CHECK(same.low == 3.5);

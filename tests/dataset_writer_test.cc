@@ -262,7 +262,7 @@ TEST_CASE("dataset writer errors: what was refused can be mended") {
         "invalid_argument: out.h5: /train/layers/a/b has a name with a slash or "
         "dots, expected a plain one");
   CHECK(error("train", features_only(Matrix(2, 0))) ==
-        "invalid_argument: out.h5: /train/features has 0 values in a row, expected 1 to 16777216");
+        "invalid_argument: out.h5:/train: features has 0 columns, expected 1 or more");
 
   writer.append("train", good);
   CHECK(

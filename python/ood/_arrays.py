@@ -28,6 +28,8 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any]:
         try:
             return np.from_dlpack(value)
         except Exception as error:  # each library has its own: gradients, bfloat16, conjugates
+            if isinstance(error, BufferError) and "readonly" in str(error):  # which NumPy itself can view
+                return np.asarray(value)
             raise TypeError(f"{name} cannot be read: {error}; pass float32 values without gradient, as "
                             "with .detach().float()") from error
     if hasattr(value, "toarray"):  # SciPy's, which NumPy takes for an object
@@ -71,7 +73,7 @@ def as_labels(value: Any) -> npt.NDArray[np.int64]:
                         "row, from 0")
     if array.ndim != 1:
         raise ValueError(f"labels has shape {list(array.shape)}, expected [n]")
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"labels has {array.max()}, expected less than 2^63")
     return np.ascontiguousarray(array, dtype=np.int64)
 

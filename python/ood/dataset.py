@@ -18,8 +18,8 @@ PathLike = str | os.PathLike[str]
 class Array:
     """One array of a split, as it lies in the file. Nothing is read before a value is asked for.
 
-    `array[begin:end]` reads these rows, `numpy.asarray(array)` all of them; float16 and float64 come as
-    float32, labels as int64.
+    `array[begin:end]` reads these rows (of copies: `array[:, begin:end]`), `numpy.asarray(array)` all of
+    them; float16 and float64 come as float32, labels as int64.
     """
 
     def __init__(self, split: Split, name: str, shape: tuple[int, ...], stored: str) -> None:
@@ -45,24 +45,27 @@ class Array:
         return array if dtype is None else array.astype(dtype, copy=False)
 
     def __getitem__(self, key: Any) -> Any:
-        rows = key[0] if isinstance(key, tuple) and key else key
-        rest = key[1:] if isinstance(key, tuple) else ()
-        if self._name.startswith("copies/") or not isinstance(rows, (slice, int, np.integer)):
-            return self._read()[key]
-        if not isinstance(rows, slice):
-            row = range(len(self))[int(rows)]  # IndexError where there is none
-            return self._part((row, row + 1), 0, rest)
-        begin, end, step = rows.indices(len(self))
-        if step < 0:
-            return self._read()[key]
+        axis = 1 if self._name.startswith("copies/") else 0  # that of the rows
+        keys = key if isinstance(key, tuple) else (key,)
+        rows = keys[axis] if len(keys) > axis else slice(None)
+        if any(each is None or each is Ellipsis for each in keys):
+            return self._read()[key].copy()
+        if isinstance(rows, (int, np.integer)):
+            row = range(self.shape[axis])[int(rows)]  # IndexError where there is none
+            begin, end = row, row + 1
+            within: int | slice = 0
+        elif isinstance(rows, slice) and rows.indices(1)[2] > 0:
+            begin, end, step = rows.indices(self.shape[axis])
+            within = slice(None, None, step)
+        else:
+            return self._read()[key].copy()
         if end <= begin:
-            key = (slice(None), *rest)
-            return np.empty((0, *self.shape[1:]), self.dtype)[key]
-        return self._part((begin, end), slice(None, None, step), rest)
-
-    def _part(self, rows: tuple[int, int], first: slice | int, rest: tuple[Any, ...]) -> Any:
-        key = (first, *rest)
-        return self._read(rows)[key]
+            shape = (*self.shape[:axis], 0, *self.shape[axis + 1:])
+            part = np.empty(shape, self.dtype)
+        else:
+            part = self._read((begin, end))
+        inner = (*keys[:axis], within, *keys[axis + 1:])
+        return part[inner] if len(keys) > axis else part[keys]
 
     def __repr__(self) -> str:
         return f"<Array /{self._split.name}/{self._name} {list(self.shape)} {self.stored_dtype}>"

@@ -22,6 +22,9 @@ Self = TypeVar("Self", bound="Detector")
 class NotFittedError(ValueError, AttributeError):
     """score() before fit(). Where scikit-learn is in use, it is its NotFittedError too."""
 
+    def __reduce__(self) -> Any:
+        return _not_fitted, self.args
+
 
 class FitWarning(UserWarning):
     """What a fit found out about itself that makes its scores doubtful."""

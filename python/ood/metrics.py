@@ -11,6 +11,7 @@ as one threshold. NaN and empty arrays raise ValueError.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, NamedTuple
 
 from . import _ood
@@ -119,6 +120,9 @@ def bootstrap(id: Any, ood: Any, *, resamples: int = 2000, seed: int = 0, level:
     >>> intervals["fpr"].low <= intervals["fpr"].value <= intervals["fpr"].high
     True
     """
+    resamples, seed, threads = map(operator.index, (resamples, seed, threads))
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"bootstrap: seed has {seed}, expected 0 to 2^64 - 1")
     found = _ood.bootstrap_intervals(*_pair(id, ood), resamples, seed, level, tpr, threads)
     return {name: Interval(*interval) for name, interval in found.items()}
 

@@ -7,7 +7,6 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _ood
@@ -58,15 +57,15 @@ class Report:
 
     def to_json(self, path: PathLike | None = None) -> str:
         """Everything; the form is stable and described in docs/report.md."""
-        return _written(self._report.json(), path)
+        return self._written(self._report.json(), path)
 
     def to_csv(self, path: PathLike | None = None) -> str:
         """A line for each detector and set; shares, not percent."""
-        return _written(self._report.csv(), path)
+        return self._written(self._report.csv(), path)
 
     def to_markdown(self, path: PathLike | None = None, *, verbose: bool = False) -> str:
         """AUROC and FPR95 in percent; verbose: what the fits found out about themselves, too."""
-        return _written(self._report.markdown(verbose), path)
+        return self._written(self._report.markdown(verbose), path)
 
     def to_table(self, *, verbose: bool = False) -> str:
         """The same as plain text."""
@@ -74,7 +73,15 @@ class Report:
 
     def to_html(self, path: PathLike | None = None) -> str:
         """One page that needs nothing else: table, curves, agreement, diagnostics."""
-        return _written(self._report.html(), path)
+        return self._written(self._report.html(), path)
+
+    def _written(self, text: str, path: PathLike | None) -> str:
+        """`text`, and in a file, whole or not at all."""
+        if path is not None:
+            if os.path.exists(path) and os.path.samefile(path, self._content["file"]):
+                raise ValueError(f"{os.fspath(path)} is the feature file itself, expected another file")
+            _ood.write_file(os.fspath(path), text)
+        return text
 
     def __repr__(self) -> str:
         return self.to_table()
@@ -107,19 +114,6 @@ class Report:
         body = "".join(f"<tr>{label(*key)}{''.join(cell(line, column) for column in columns)}</tr>"
                        for key, line in lines.items())
         return f"<table><thead><tr><th>AUROC %</th>{header}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _written(text: str, path: PathLike | None) -> str:
-    """`text`, and in a file, whole or not at all."""
-    if path is not None:
-        target = Path(path)
-        part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    return text
 
 
 def _as_detector(given: Detector | type[Detector] | str) -> Detector:
@@ -184,6 +178,7 @@ def evaluate(dataset: Dataset | PathLike,
     for detector, model in zip(chosen, fitted):
         if model.fitted:
             detector._model = model
+            vars(detector).pop("n_features_in_", None)  # of a fit on arrays
     result = Report(report)
     if detectors is not None:
         for name, reason in result.left_out.items():

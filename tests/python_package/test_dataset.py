@@ -346,3 +346,22 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         ood.write(tmp_path / "none" / "file.h5", id_test=rows)
     with pytest.raises(OSError):
         ood.write(tmp_path, id_test=rows)
+
+
+def test_slices_of_copies_read_their_rows_alone(tmp_path: Path) -> None:
+    copies = np.random.default_rng(0).normal(size=(3, 500, 4)).astype(np.float32)
+    ood.write(tmp_path / "copies.h5", train={"copy_features": copies})
+    array = ood.open(tmp_path / "copies.h5").train.copy_features
+    for key in (np.s_[:, 7:30], np.s_[1, 7:30:3], np.s_[::2, 499], np.s_[0, -1, 2], np.s_[:, 30:7], np.s_[1:],
+                np.s_[2], np.s_[:, ::-1], np.s_[..., 0], np.s_[:, [3, 5]], np.s_[:, -20:-10, 1:3]):
+        part = array[key]
+        assert np.array_equal(part, copies[key]) and part.dtype == np.float32
+    assert array[:, 7:30].base is None or array[:, 7:30].base.size == 3 * 23 * 4
+
+
+def test_labels_alone_tell_the_classes_once(tmp_path: Path) -> None:
+    labels = np.arange(300) % 7
+    ood.write(tmp_path / "labels.h5", train={"features": np.eye(300, 4, dtype=np.float32), "labels": labels})
+    train = ood.open(tmp_path / "labels.h5").train
+    assert train.labels[10:20].tolist() == labels[10:20].tolist()
+    assert train.features[299].tolist() == [0, 0, 0, 0] and train.labels[299] == 299 % 7

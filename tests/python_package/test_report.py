@@ -41,7 +41,7 @@ def test_the_command_says_the_same(command: str, digits: Path) -> None:
     result = subprocess.run([command, "eval", digits, "-f", "json"], capture_output=True, text=True, check=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ood.FitWarning)
-        ours = ood.evaluate(ood.open(digits))
+        ours = ood.evaluate(ood.open(digits), curves=False)
     expected = json.loads(result.stdout)
     assert len(expected["rows"]) > 200 and len(expected["left_out"]) > 5
     assert timeless(ours.to_dict()) == timeless(expected)

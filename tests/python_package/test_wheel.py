@@ -54,6 +54,15 @@ def test_the_libraries_are_those_of_the_wheel() -> None:
     assert strangers == []
 
 
+def test_carried_libraries_have_their_licences() -> None:
+    files = importlib.metadata.files("libood") or []
+    if not any(file.parts[0] == "libood.libs" for file in files):
+        pytest.skip("not installed from a wheel that carries its libraries")
+    licences = {file.stem: file.read_text() for file in files if "carried" in file.parts}
+    for package in ("libdnnl2", "libhdf5-103-1", "libcurl4", "libgomp1", "libfmt9", "libeigen3-dev", "libjs-chart.js"):
+        assert "opyright" in licences[package]
+
+
 @pytest.mark.skipif("OOD_LIBRARIES_HIDDEN" not in os.environ, reason="libraries are not hidden")
 def test_the_libraries_for_developers_are_hidden() -> None:
     for library in ("libhdf5_serial.so.103", "libdnnl.so.2", "libfmt.so.9"):
