@@ -321,7 +321,7 @@
         datasets: [bars('in-distribution', id, nId, 'series-0'), bars(set, ood, nOod, 'series-1')],
       },
       options: {
-        scales: { x: axis(`score of ${entry.label}`, { grid: { display: false }, ticks: { autoSkip: true, maxTicksLimit: 9, maxRotation: 0 } }),
+        scales: { x: axis(`score of ${entry.label}`, { grid: { display: false }, ticks: { maxTicksLimit: ({ chart }) => chart.width < 480 ? 5 : 9, maxRotation: 0 } }),
           y: axis('rows, %', { beginAtZero: true }) },
         interaction: { mode: 'index', intersect: false },
         plugins: {
