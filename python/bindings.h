@@ -68,6 +68,23 @@ auto with_os_errors(const Work& work) {
   }
 }
 
+/// Text out of a file, which may be no UTF-8: as os.fsdecode makes it, so that it can be given back.
+inline py::str text(const std::string& bytes) {
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogateescape"));
+}
+inline std::string bytes_of(const py::str& text) {
+  const auto bytes = py::reinterpret_steal<py::bytes>(
+      PyUnicode_AsEncodedString(text.ptr(), "utf-8", "surrogateescape"));
+  if (!bytes) throw py::error_already_set();
+  return bytes;
+}
+/// The same to be read by people alone.
+inline py::str shown(const std::string& bytes) {
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
+}
+
 OptionMap option_map(const py::dict& options);
 py::object to_python(const OptionValue& value);
 py::dict to_python(const OptionMap& options);

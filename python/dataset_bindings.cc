@@ -74,7 +74,8 @@ void read_rows(const Source& rows, const Inputs& wanted,
 }
 
 /// All rows of one array: "features", "layers/block1", "copies/logits".
-py::object read_array(const Source& rows, const std::string& name) {
+py::object read_array(const Source& rows, const py::str& array) {
+  const std::string name = bytes_of(array);
   const SourceInfo& info = rows.source->info();
   const Index n = info.rows;
   if (name == "labels") {
@@ -145,9 +146,9 @@ py::list splits_of(const DatasetInfo& info) {
     const std::string group = "/" + split.name + "/";
     for (const ArrayInfo& array : info.arrays)
       if (array.path.starts_with(group))
-        shapes[py::str(array.path.substr(group.size()))] =
+        shapes[text(array.path.substr(group.size()))] =
             py::make_tuple(py::tuple(py::cast(array.shape)), array.dtype);
-    splits.append(py::make_tuple(split.name, split.kind, split.source.rows, shapes));
+    splits.append(py::make_tuple(text(split.name), split.kind, split.source.rows, shapes));
   }
   return splits;
 }
@@ -230,10 +231,11 @@ void bind_datasets(py::module_& module) {
              });
            }),
            py::arg("path"))
-      .def_property_readonly("path", [](const Dataset& file) { return file.info().path.string(); })
-      .def_property_readonly("model", [](const Dataset& file) { return file.info().model; })
+      .def_property_readonly("path",
+                             [](const Dataset& file) { return text(file.info().path.string()); })
+      .def_property_readonly("model", [](const Dataset& file) { return shown(file.info().model); })
       .def_property_readonly("id_dataset",
-                             [](const Dataset& file) { return file.info().id_dataset; })
+                             [](const Dataset& file) { return shown(file.info().id_dataset); })
       .def_property_readonly("dim", [](const Dataset& file) { return file.info().dim; })
       .def_property_readonly("classes", [](const Dataset& file) { return file.info().classes; })
       .def_property_readonly("splits", [](const Dataset& file) { return splits_of(file.info()); })
@@ -247,8 +249,9 @@ void bind_datasets(py::module_& module) {
           })
       .def(
           "source",
-          [](const py::object& self, const std::string& split,
+          [](const py::object& self, const py::str& name,
              const std::optional<std::pair<Index, Index>>& rows) {
+            const std::string split = bytes_of(name);
             const auto& file = py::cast<const Dataset&>(self);
             std::shared_ptr<BatchSource> source = with_os_errors([&] {
               py::gil_scoped_release release;

@@ -39,9 +39,15 @@ std::pair<Report, std::vector<Model>> evaluate_models(const Dataset& dataset,
 
 void bind_reports(py::module_& module) {
   py::class_<Report>(module, "Report")
-      .def("table", &to_table, py::arg("verbose"))
-      .def("markdown", &to_markdown, py::arg("verbose"))
-      .def("csv", &to_csv)
+      .def(
+          "table",
+          [](const Report& report, bool verbose) { return shown(to_table(report, verbose)); },
+          py::arg("verbose"))
+      .def(
+          "markdown",
+          [](const Report& report, bool verbose) { return shown(to_markdown(report, verbose)); },
+          py::arg("verbose"))
+      .def("csv", [](const Report& report) { return shown(to_csv(report)); })
       .def("json", &to_json)
       .def("html", &to_html);
   module.def("evaluate", &evaluate_models, py::arg("dataset"), py::arg("models"),

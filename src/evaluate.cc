@@ -296,6 +296,13 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
     throw_invalid("{}: /ood has no set but those that options are chosen on, expected 1 or more",
                   info.path.string());
 
+  for (std::size_t i = 0; i < detectors.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      if (detectors[i]->name() == detectors[j]->name() &&
+          option_map(*detectors[i]) == option_map(*detectors[j]))
+        throw_invalid("evaluate: {} is there twice with the same options, expected each once",
+                      detectors[i]->name());
+
   Report report{.file = info.path.string(),
                 .model = info.model,
                 .id_dataset = info.id_dataset,

@@ -535,3 +535,17 @@ TEST_CASE("evaluate: a set to leave out must be there, and one must be left") {
         "/ood has no set but those that options are chosen on, expected 1 or more");
   CHECK(message_of({}) == "no error");
 }
+
+TEST_CASE("evaluate: a detector is known by its name and options, and is there once") {
+  const TemporaryFile file("evaluate_twice");
+  write(file.path(), kTrain.batch(), kId.batch(), kOod.batch(), kOod.batch(), &kTrain.head);
+  const Dataset dataset(file.path());
+  std::vector<std::unique_ptr<Detector>> detectors;
+  for (const double temperature : {1.0, 2.0, 1.0})
+    detectors.push_back(make_detector("energy", {{"temperature", temperature}}));
+  CHECK_THROWS_WITH_AS(evaluate(dataset, detectors),
+                       "evaluate: energy is there twice with the same options, expected each once",
+                       std::invalid_argument);
+  detectors.pop_back();
+  CHECK(evaluate(dataset, detectors).timings.size() == 2);
+}

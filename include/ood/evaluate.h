@@ -46,7 +46,7 @@ struct EvaluateOptions {
 /// data (std::domain_error in fit or score), or whose scores are not numbers (rows too large for float32).
 ///
 /// errors std::invalid_argument: no /id_test, no /ood set, none that is left, a name in `without`
-///        that is none of them; bad values in the file.
+///        that is none of them; two detectors of the same name and options; bad values in the file.
 Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector>> detectors,
                 const EvaluateOptions& options = {});
 

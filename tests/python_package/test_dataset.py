@@ -365,3 +365,20 @@ def test_labels_alone_tell_the_classes_once(tmp_path: Path) -> None:
     train = ood.open(tmp_path / "labels.h5").train
     assert train.labels[10:20].tolist() == labels[10:20].tolist()
     assert train.features[299].tolist() == [0, 0, 0, 0] and train.labels[299] == 299 % 7
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    """As os.fsdecode makes them; in texts for people a replacement character."""
+    rows = np.eye(6, 3, dtype=np.float32)
+    path = tmp_path / os.fsdecode(b"caf\xe9.h5")
+    ood.write(path, id_test={"logits": rows}, ood={"abcdefgh": {"logits": rows}}, model="mnopqrst")
+    content = path.read_bytes()
+    assert content.count(b"abcdefgh") and content.count(b"mnopqrst")
+    path.write_bytes(content.replace(b"abcdefgh", b"abcd\xffgh\xfe").replace(b"mnopqrst", b"mnop\xffst\xfe"))
+    dataset = ood.open(path)
+    assert dataset.path == str(path) and dataset.model == "mnop\ufffdst\ufffd"
+    (name, split), = dataset.ood.items()
+    assert os.fsencode(name) == b"abcd\xffgh\xfe" and np.array_equal(split.logits, rows)
+    report = ood.evaluate(dataset, "energy")
+    assert "abcd\ufffdgh" in report.to_table() and "abcd\ufffdgh" in report.to_csv()
+    assert report.rows[0]["dataset"] == "abcd\ufffdgh\ufffd"

@@ -7,9 +7,11 @@ import csv
 import html.parser
 import io
 import json
+import os
 import pickle
 import re
 import subprocess
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -325,3 +327,24 @@ def test_wrong_files(tmp_path: Path, digits: Path) -> None:
         ood.evaluate(digits, "msp", without="nonsense")
     with pytest.raises(ValueError, match="threads"):
         ood.evaluate(digits, "msp", threads=-1)
+
+
+def test_the_same_detector_twice(digits: Path) -> None:
+    with pytest.raises(ValueError, match="energy is there twice with the same options, expected each once"):
+        ood.evaluate(digits, ["energy", ood.Msp, ood.Energy()])
+    assert len({row["options"]["temperature"] for row in
+                ood.evaluate(digits, [ood.Energy(), ood.Energy(temperature=2.0)]).rows}) == 2
+
+
+def test_reports_go_into_pipes_and_never_over_the_file(digits: Path, tmp_path: Path, report: ood.Report) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    report.to_csv(tmp_path / "pipe")
+    reader.join(30)
+    assert read == [report.to_csv()]
+    with pytest.raises(ValueError, match="is the feature file itself"):
+        report.to_json(digits)
+    with pytest.raises(OSError, match="cannot be written"):
+        report.to_json(tmp_path / "none" / "report.json")
