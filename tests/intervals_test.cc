@@ -104,6 +104,18 @@ Interval clipped(double value, double half, double least) {
   return {value, std::max(value - half, least), std::min(value + half, 1.)};
 }
 
+/// check(interval, metric) for each metric.
+template <class Check>
+void check_all(const MetricIntervals& got, const Check& check) {
+  check(got.auroc, &Metrics::auroc);
+  check(got.fpr, &Metrics::fpr95);
+  check(got.fpr_ood, &Metrics::fpr95_ood);
+  check(got.aupr_in, &Metrics::aupr_in);
+  check(got.aupr_out, &Metrics::aupr_out);
+  check(got.aupr_in_trapezoid, &Metrics::aupr_in_trapezoid);
+  check(got.aupr_out_trapezoid, &Metrics::aupr_out_trapezoid);
+}
+
 }  // namespace
 
 TEST_CASE("normal_two_sided: agrees with scipy.stats.norm") {
@@ -317,13 +329,7 @@ TEST_CASE("bootstrap_intervals: the same as metrics of resampled rows") {
                  values[86] + 0.4 * (values[87] - values[86])},
                 1e-14);
   };
-  check(got.auroc, &Metrics::auroc);
-  check(got.fpr, &Metrics::fpr95);
-  check(got.fpr_ood, &Metrics::fpr95_ood);
-  check(got.aupr_in, &Metrics::aupr_in);
-  check(got.aupr_out, &Metrics::aupr_out);
-  check(got.aupr_in_trapezoid, &Metrics::aupr_in_trapezoid);
-  check(got.aupr_out_trapezoid, &Metrics::aupr_out_trapezoid);
+  check_all(got, check);
 }
 
 TEST_CASE("bootstrap_intervals: percentiles of all resamples there are") {
@@ -355,13 +361,7 @@ TEST_CASE("bootstrap_intervals: percentiles of all resamples there are") {
     }
     CHECK(interval.low < interval.high);
   };
-  check(got.auroc, &Metrics::auroc);
-  check(got.fpr, &Metrics::fpr95);
-  check(got.fpr_ood, &Metrics::fpr95_ood);
-  check(got.aupr_in, &Metrics::aupr_in);
-  check(got.aupr_out, &Metrics::aupr_out);
-  check(got.aupr_in_trapezoid, &Metrics::aupr_in_trapezoid);
-  check(got.aupr_out_trapezoid, &Metrics::aupr_out_trapezoid);
+  check_all(got, check);
 }
 
 TEST_CASE("bootstrap_intervals: values, rate, threads and seed") {
