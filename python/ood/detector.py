@@ -169,8 +169,8 @@ class Detector:
         X: a `Split`, which is read block by block, or the one array that the detector scores; else
         arrays by name, as in fit(). y is ignored: scikit-learn's Pipeline gives it. Logits that are not
         given are computed from features and head. A row in memory that has NaN or infinity scores NaN;
-        one of a file raises ValueError. Safe to call from several threads; the interpreter is free
-        meanwhile.
+        one of a file, and one whose logits are computed, raises ValueError. Safe to call from several
+        threads; the interpreter is free meanwhile.
         """
         model = self._scoring_model()
         given = {"features": features, "logits": logits, "layers": layers,

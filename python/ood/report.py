@@ -155,6 +155,8 @@ def evaluate(dataset: Dataset | PathLike,
     if isinstance(detectors, (str, Detector, type)):
         detectors = [detectors]
     chosen = [_as_detector(each) for each in (DETECTORS if detectors is None else detectors)]
+    if not chosen:
+        raise ValueError("evaluate: detectors has none, expected 1 or more")
     models = [detector._new_model() for detector in chosen]
     if detectors is not None:
         for model in models:

@@ -1,6 +1,7 @@
 #include "cli/evaluation.h"
 
 #include <filesystem>
+#include <stdexcept>
 
 #include "cli/commands.h"
 #include "cli/progress_line.h"
@@ -14,6 +15,9 @@ Report evaluate_file(const std::string& file, const DetectorArguments& arguments
   std::error_code none;
   if (!out.empty() && std::filesystem::equivalent(out, file, none))
     throw_invalid("--out has {}, the feature file itself, expected another file", out);
+  const auto folder = std::filesystem::path(out).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, none))  // before any work
+    throw std::runtime_error(fmt::format("{}: cannot be written", out));
   const bool all = arguments.all();
   const auto detectors = make_detectors(arguments);
   const Dataset dataset(file);

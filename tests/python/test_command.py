@@ -180,6 +180,14 @@ def test_eval_writes_a_file(ood: Run, small: Path, tmp_path: Path) -> None:
     assert link.is_symlink() and out.read_text().startswith("detector,")
 
 
+def test_a_folder_that_is_not_there_is_known_before_any_work(ood: Run, tmp_path: Path) -> None:
+    """Also before the feature file is opened, which is not there either."""
+    for command in ("eval", "report"):
+        out = tmp_path / "none" / "report.html"
+        result = ood(command, tmp_path / "none.h5", "--out", out)
+        assert (result.returncode, result.stderr) == (2, f"ood: {out}: cannot be written\n")
+
+
 def test_eval_progress_on_a_terminal(small: Path, ood: Run) -> None:
     try:
         master, slave = pty.openpty()

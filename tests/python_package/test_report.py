@@ -348,3 +348,8 @@ def test_reports_go_into_pipes_and_never_over_the_file(digits: Path, tmp_path: P
         report.to_json(digits)
     with pytest.raises(OSError, match="cannot be written"):
         report.to_json(tmp_path / "none" / "report.json")
+
+
+def test_no_detector_at_all(digits: Path) -> None:
+    with pytest.raises(ValueError, match="detectors has none, expected 1 or more"):
+        ood.evaluate(digits, [])
