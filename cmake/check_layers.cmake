@@ -31,7 +31,9 @@ set(layers
   "registry|dataset[a-z_]*|hdf5_[a-z_]+"
   "search"
   "report|report_page"
-  "evaluate")
+  "evaluate"
+  "baseline"
+  "gate[a-z_]*")
 
 # Sets `result` to the layer's number, or to -1.
 function(layer_of path result)
