@@ -67,10 +67,10 @@ std::vector<std::string> sets_of(const DatasetInfo& info) {
 
 std::string Requirement::name() const {
   if (detector.empty()) return metric;
-  std::string text = fmt::format("{}.{}.{}", detector, set, metric);
+  std::string joined = fmt::format("{}.{}.{}", detector, set, metric);
   for (const auto& [suffix, end] : kEnds)
-    if (of == end) text += suffix;
-  return text;
+    if (of == end) joined += suffix;
+  return joined;
 }
 
 Requirement parse_requirement(std::string_view text) {
@@ -82,7 +82,7 @@ Requirement parse_requirement(std::string_view text) {
     throw_invalid("requirement '{}': has no comparison, expected one of >=, >, <=, <", all);
   const std::size_t signs =
       all.substr(sign).starts_with(">=") || all.substr(sign).starts_with("<=") ? 2 : 1;
-  parsed.op = all.substr(sign, signs);
+  parsed.op = std::string(all.substr(sign, signs));
   const std::string bound = trimmed(all.substr(sign + signs));
   const auto [end, error] =
       std::from_chars(bound.data(), bound.data() + bound.size(), parsed.bound);

@@ -56,8 +56,6 @@ void write_file(const std::string& path, const std::string& text) {
 
 namespace {
 
-constexpr int kDone = 0, kBadInput = 2;
-
 /// An error is one line, whatever a library made of it.
 std::string one_line(std::string text) {
   for (char& c : text)
@@ -81,6 +79,7 @@ int ood::cli::run_command(int argc, char** argv) {
   ood::cli::Action action;
   ood::cli::add_eval(app, action);
   ood::cli::add_fit(app, action);
+  ood::cli::add_gate(app, action);
   ood::cli::add_inspect(app, action);
   ood::cli::add_list(app, action);
   ood::cli::add_info(app, action);
@@ -88,8 +87,7 @@ int ood::cli::run_command(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-    action();
-    return kDone;
+    return action();
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);
   } catch (const CLI::CallForVersion& version) {
@@ -98,7 +96,7 @@ int ood::cli::run_command(int argc, char** argv) {
     if (app.get_subcommands().empty() && argc > 1)
       fmt::print(
           stderr,
-          "ood: unknown command {}, expected one of eval, fit, inspect, list, info, report\n",
+          "ood: unknown command {}, expected one of eval, fit, gate, inspect, list, info, report\n",
           argv[1]);
     else
       fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),

@@ -10,14 +10,18 @@
 
 namespace ood::cli {
 
-Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
-                     const std::string& out, bool curves) {
+void require_output(const char* flag, const std::string& out, const std::string& file) {
   std::error_code none;
   if (!out.empty() && std::filesystem::equivalent(out, file, none))
-    throw_invalid("--out has {}, the feature file itself, expected another file", out);
+    throw_invalid("{} has {}, the feature file itself, expected another file", flag, out);
   const auto folder = std::filesystem::path(out).parent_path();
-  if (!folder.empty() && !std::filesystem::is_directory(folder, none))  // before any work
+  if (!folder.empty() && !std::filesystem::is_directory(folder, none))
     throw std::runtime_error(fmt::format("{}: cannot be written", out));
+}
+
+Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
+                     const std::string& out, EvaluateOptions options) {
+  require_output("--out", out, file);  // before any work
   const bool all = arguments.all();
   const auto detectors = make_detectors(arguments);
   const Dataset dataset(file);
@@ -29,11 +33,10 @@ Report evaluate_file(const std::string& file, const DetectorArguments& arguments
     ProgressLine line;
     const auto progress = [&](std::string_view step, double done) { line.show(step, done); };
     auto searches = choose_options(dataset, detectors, arguments, progress);
-    Report evaluated = evaluate(dataset, detectors,
-                                {.exec = {.threads = arguments.threads},
-                                 .without = used_for_choosing(dataset, arguments),
-                                 .curves = curves,
-                                 .progress = progress});
+    options.exec.threads = arguments.threads;
+    options.without = used_for_choosing(dataset, arguments);
+    options.progress = progress;
+    Report evaluated = evaluate(dataset, detectors, options);
     evaluated.searches = std::move(searches);
     return evaluated;
   }();
