@@ -132,6 +132,7 @@ struct Case {
 };
 
 std::string suite(const char* title, const std::vector<Case>& cases) {
+  if (cases.empty()) return {};
   const auto failed =
       std::ranges::count_if(cases, [](const Case& one) { return !one.failure.empty(); });
   std::string text = fmt::format(
