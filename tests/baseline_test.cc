@@ -147,8 +147,8 @@ TEST_CASE("baseline: a file of another content is one error that says where") {
           const float nan[] = {1, std::numeric_limits<float>::quiet_NaN()};
           j["detectors"][1]["sets"][1]["scores"] = to_base64(std::as_bytes(std::span(nan)));
         }) == "b.json: detectors[1].sets[1].scores has NaN at row 1, expected numbers");
-  for (const std::string text :
-       {std::string(), std::string("no"), std::string("{\"format\": 1"), std::string(200'000, '[')})
+  const std::string texts[] = {"", "no", "{\"format\": 1", std::string(200'000, '[')};
+  for (const std::string& text : texts)
     CHECK_THROWS_WITH_AS(baseline_from_json(text, "b.json"),
                          "b.json: is no JSON, expected a baseline of ood gate",
                          std::invalid_argument);

@@ -103,23 +103,18 @@ Pair draw_pair(std::uint64_t seed, std::size_t n, double shared, double shift) {
   return {report_of(std::move(before)), report_of(std::move(now))};
 }
 
-/// Shares of runs that fail, paired and unpaired.
-std::pair<double, double> failing_runs(int runs, std::size_t n, double shared, double shift,
-                                       double max_drop) {
-  int paired = 0, unpaired = 0;
+/// The share of runs that fail.
+double failing_runs(int runs, std::size_t n, double shared, double shift, double max_drop,
+                    bool same_rows = true) {
+  int failed = 0;
   for (int run = 0; run < runs; ++run) {
     const Pair pair = draw_pair(static_cast<std::uint64_t>(run), n, shared, shift);
     const Baseline baseline = make_baseline(pair.before);
-    const auto fails = [&](bool same_rows) {
-      return gate(pair.now, {.baseline = &baseline, .max_drop = max_drop, .same_rows = same_rows})
-                     .holds()
-                 ? 0
-                 : 1;
-    };
-    paired += fails(true);
-    unpaired += fails(false);
+    const GateResult result =
+        gate(pair.now, {.baseline = &baseline, .max_drop = max_drop, .same_rows = same_rows});
+    failed += result.holds() ? 0 : 1;
   }
-  return {static_cast<double>(paired) / runs, static_cast<double>(unpaired) / runs};
+  return static_cast<double>(failed) / runs;
 }
 
 }  // namespace
@@ -143,7 +138,7 @@ TEST_CASE("gate: what is no requirement is said so") {
   CHECK(parse_error("") == "requirement '': has no comparison, expected one of >=, >, <=, <");
   CHECK(parse_error("knn.far.auroc = 0.9") ==
         "requirement 'knn.far.auroc = 0.9': has no comparison, expected one of >=, >, <=, <");
-  for (const char* bound : {"93", "-0.1", "nan", "inf", "0.9x", "", "= 0.9", "90%"}) {
+  for (const char* bound : {"93", "-0.1", "nan", "inf", "0.9x", "", "90%"}) {
     const std::string text = std::string("knn.far.auroc >") + bound;
     CHECK_MESSAGE(
         parse_error(text.c_str()).find("expected a share from 0 to 1") != std::string::npos, text);
@@ -280,25 +275,22 @@ TEST_CASE("gate: what the baseline has must be there; what it lacks is noted") {
 }
 
 TEST_CASE("gate: noise fails no more runs than 5 %, though nothing may be lost") {
-  // 4 comparisons, no true drop; 0.05 + 3 standard errors of 1,000 runs
-  const auto [paired, unpaired] = failing_runs(1000, 200, 0.7, 0, 0);
-  CHECK(paired <= 0.071);
+  // 4 comparisons, no true drop. Up to 3 standard errors more than 0.05.
+  const double paired = failing_runs(3000, 200, 0.7, 0, 0);
+  CHECK(paired <= 0.062);
+  CHECK(paired >= 0.03);  // no more careful than it has to be
+  const double unpaired = failing_runs(1000, 200, 0, 0, 0, false);
   CHECK(unpaired <= 0.071);
-  CHECK(paired > 0);  // the test is at work
-  // With no rows in common the unpaired test is the right one, and no weaker.
-  const auto apart = failing_runs(1000, 200, 0, 0, 0);
-  CHECK(apart.second <= 0.071);
-  CHECK(apart.second > 0);
-  // With the drop that is allowed, runs fail more rarely still.
-  CHECK(failing_runs(300, 200, 0.7, 0, 0.05).first <= paired);
+  CHECK(unpaired >= 0.02);
+  // An AUROC that may drop fails more rarely still.
+  CHECK(failing_runs(300, 200, 0.7, 0, 0.05) < 0.02);
 }
 
 TEST_CASE("gate: a real drop of 0.02 fails") {
   // AUROC = Phi(1.5 / sqrt 2) = 0.8556; with outliers 0.1226 higher Phi(1.3774 / sqrt 2) = 0.8350
-  const auto [paired, unpaired] = failing_runs(40, 3000, 0.7, 0.1226, 0.005);
-  CHECK(paired == 1);
-  CHECK(unpaired < paired);                                     // what pairing is for
-  CHECK(failing_runs(40, 3000, 0.7, 0.1226, 0.04).first == 0);  // allowed
+  CHECK(failing_runs(40, 3000, 0.7, 0.1226, 0.005) == 1);
+  CHECK(failing_runs(40, 3000, 0.7, 0.1226, 0.04) == 0);         // allowed
+  CHECK(failing_runs(40, 3000, 0.7, 0.1226, 0.005, false) < 1);  // what pairing is for
 }
 
 TEST_CASE("gate: results are written for people and for machines") {

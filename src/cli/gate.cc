@@ -121,7 +121,7 @@ Status run(const GateArguments& arguments) {
   const GateResult result = gate(report, {.requirements = requirements,
                                           .baseline = compared,
                                           .max_drop = settings.max_drop.value_or(defaults.max_drop),
-                                          .same_rows = settings.same_rows.value_or(false),
+                                          .same_rows = settings.same_rows,
                                           .exec = {.threads = detectors.threads}});
 
   if (!settings.junit.empty()) write_file(settings.junit, to_junit(result));

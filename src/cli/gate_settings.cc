@@ -134,7 +134,7 @@ GateSettings merged(GateSettings file, const GateSettings& flags) {
   if (!flags.junit.empty()) file.junit = flags.junit;
   if (!flags.summary.empty()) file.summary = flags.summary;
   if (flags.max_drop) file.max_drop = flags.max_drop;
-  if (flags.same_rows) file.same_rows = flags.same_rows;
+  file.same_rows = file.same_rows || flags.same_rows;
   if (flags.threads) file.threads = flags.threads;
   return file;
 }

@@ -13,7 +13,7 @@ struct GateSettings {
   std::vector<std::string> options;       // --param
   std::string baseline, junit, summary;   // "" where there is none
   std::optional<double> max_drop;
-  std::optional<bool> same_rows;
+  bool same_rows = false;
   std::optional<int> threads;
 };
 
