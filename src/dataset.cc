@@ -3,7 +3,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <mutex>
 
+#include "checksum.h"
 #include "dataset_file.h"
 #include "dataset_layout.h"
 #include "dataset_rows.h"
@@ -193,7 +195,10 @@ class StructureReader {
 
 }  // namespace
 
-struct Dataset::Impl : DatasetFile {};
+struct Dataset::Impl : DatasetFile {
+  mutable std::once_flag fingerprint_once;
+  mutable std::string fingerprint;
+};
 
 Dataset::Dataset(const std::filesystem::path& path) {
   const hdf5::Section section;
@@ -231,6 +236,13 @@ std::unique_ptr<BatchSource> Dataset::source(std::string_view split) const {
 
 std::unique_ptr<BatchSource> Dataset::source(std::string_view split, Index begin, Index end) const {
   return open_source(impl_, at(split), begin, end);
+}
+
+std::string fingerprint(const std::filesystem::path& path) { return checksum(path); }
+
+std::string Dataset::fingerprint() const {
+  std::call_once(impl_->fingerprint_once, [&] { impl_->fingerprint = checksum(impl_->info.path); });
+  return impl_->fingerprint;
 }
 
 std::string hdf5_version() {

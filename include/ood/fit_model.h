@@ -3,7 +3,9 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "ood/dataset.h"
 #include "ood/model_file.h"
@@ -15,6 +17,9 @@ namespace ood {
 /// errors std::invalid_argument: a missing field, bad values, scores that are NaN
 Calibration calibrate(const Detector& detector, BatchSource& id, bool by_class = false,
                       const Exec& exec = {});
+
+/// The rows of this file that fit() of ood/evaluate.h fits the detector on.
+RowsUsed rows_of_fit(const Dataset& dataset, const Detector& detector);
 
 struct FitModelOptions {
   double alpha = 0.05;
@@ -38,5 +43,9 @@ struct FitModelOptions {
 /// errors as fit() and calibrate(), and std::domain_error where a class would be left without rows
 Model fit_model(std::unique_ptr<Detector> detector, const Dataset& dataset,
                 const FitModelOptions& options = {});
+
+/// What makes p-values and decisions of this model doubtful, a line each: rows that the network was
+/// trained on, too few rows for its alpha, as a whole or in some classes.
+std::vector<std::string> calibration_warnings(const Model& model);
 
 }  // namespace ood

@@ -1,8 +1,5 @@
 #include "cli/evaluation.h"
 
-#include <filesystem>
-#include <stdexcept>
-
 #include "cli/commands.h"
 #include "cli/progress_line.h"
 #include "errors.h"
@@ -10,18 +7,9 @@
 
 namespace ood::cli {
 
-void require_output(const char* flag, const std::string& out, const std::string& file) {
-  std::error_code none;
-  if (!out.empty() && std::filesystem::equivalent(out, file, none))
-    throw_invalid("{} has {}, the feature file itself, expected another file", flag, out);
-  const auto folder = std::filesystem::path(out).parent_path();
-  if (!folder.empty() && !std::filesystem::is_directory(folder, none))
-    throw std::runtime_error(fmt::format("{}: cannot be written", out));
-}
-
 Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
                      const std::string& out, EvaluateOptions options) {
-  require_output("--out", out, file);  // before any work
+  require_output(out, file);
   const bool all = arguments.all();
   const auto detectors = make_detectors(arguments);
   const Dataset dataset(file);

@@ -16,7 +16,4 @@ namespace ood::cli {
 Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
                      const std::string& out, EvaluateOptions options = {});
 
-/// Throws if a file cannot be written there, or if it is the feature file itself. flag: for messages.
-void require_output(const char* flag, const std::string& out, const std::string& file);
-
 }  // namespace ood::cli

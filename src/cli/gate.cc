@@ -24,9 +24,9 @@ struct GateArguments {
 };
 
 void require_outputs(const GateArguments& arguments, const GateSettings& settings) {
-  require_output("--junit", settings.junit, arguments.file);
-  require_output("--summary", settings.summary, arguments.file);
-  require_output("--baseline", settings.baseline, arguments.file);
+  require_output(settings.junit, arguments.file, "--junit");
+  require_output(settings.summary, arguments.file, "--summary");
+  require_output(settings.baseline, arguments.file, "--baseline");
   std::vector<std::string> others;  // what one output may not replace
   for (const std::string& path :
        {arguments.config, settings.baseline, settings.junit, settings.summary}) {
