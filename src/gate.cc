@@ -31,7 +31,8 @@ bool compare(double got, const std::string& op, double bound) {
   if (op == ">=") return got >= bound;
   if (op == ">") return got > bound;
   if (op == "<=") return got <= bound;
-  return got < bound;
+  if (op == "<") return got < bound;
+  throw_invalid("gate: a comparison is '{}', expected one of >=, >, <=, <", op);
 }
 
 template <class Items, class Name>

@@ -216,8 +216,14 @@ TEST_CASE("gate: what cannot be checked is an error, not a pass") {
         "requirement 'knn.c.auroc > 0': got NaN, expected a number");
   report.id_accuracy = {};
   CHECK(error_of(report, "id_accuracy > 0").find("the accuracy is not known") != std::string::npos);
+  report.means.clear();
   report.scores.clear();
   CHECK(error_of(report, "knn.c.fpr95.hi95 < 1").find("no scores of knn") != std::string::npos);
+  Requirement odd = parse_requirement("knn.a.b.fpr95 > 0");
+  odd.op = "=";
+  odd.set = "far";
+  CHECK(error_of(report, {.requirements = {odd}}) ==
+        "gate: a comparison is '=', expected one of >=, >, <=, <");
   CHECK(error_of(report, {.max_drop = -1}) == "gate: max_drop is -1, expected a share in [0, 1]");
 }
 

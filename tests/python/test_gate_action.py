@@ -47,7 +47,7 @@ def runner(tmp_path: Path):
         return subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", script],
             capture_output=True, text=True, timeout=300, cwd=tmp_path / "work",
-            env={"PATH": path + os.environ["PATH"], "RUNNER_TEMP": str(tmp_path / "temp"),
+            env={**os.environ, "PATH": path + os.environ["PATH"], "RUNNER_TEMP": str(tmp_path / "temp"),
                  "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
                  **environment_of(step, {name.replace("_", "-"): value
                                          for name, value in inputs.items()})})
