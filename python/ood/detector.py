@@ -396,7 +396,9 @@ def load(path: str | os.PathLike[str]) -> Detector:
     from .detectors import DETECTORS
 
     model = _ood.load_model(os.fspath(path))
-    detector = DETECTORS[model.name](**model.options)
+    options = {name: tuple(value) if isinstance(value, list) else value
+               for name, value in model.options.items()}
+    detector = DETECTORS[model.name](**options)
     detector._model = model
     return detector
 
