@@ -160,6 +160,12 @@ std::string describe_storage(hid_t array) {
 
 }  // namespace
 
+Handle timeless(hid_t property_class) {
+  Handle properties = own(H5Pcreate(property_class), H5Pclose, "HDF5");
+  check(H5Pset_obj_track_times(properties, false), "HDF5");
+  return properties;
+}
+
 Handle half_type() {
   Handle type = own(H5Tcopy(H5T_NATIVE_FLOAT), H5Tclose, "HDF5");
   check(H5Tset_fields(type, 15, 10, 5, 0, 10), "HDF5");
@@ -168,7 +174,7 @@ Handle half_type() {
   return type;
 }
 
-Handle open_file(const std::filesystem::path& path) {
+void require_file(const std::filesystem::path& path) {
   const std::string name = path.string();
   std::error_code error;
   const auto type = std::filesystem::status(path, error).type();
@@ -180,7 +186,11 @@ Handle open_file(const std::filesystem::path& path) {
     throw std::runtime_error(name + ": " + error.message());
   if (type != std::filesystem::file_type::regular)
     throw std::runtime_error(name + ": is not a regular file, expected an HDF5 file");
+}
 
+Handle open_file(const std::filesystem::path& path) {
+  const std::string name = path.string();
+  require_file(path);
   const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, name);
 #if H5_VERSION_GE(1, 10, 7)
   check(H5Pset_file_locking(access, false, true), name);
@@ -244,6 +254,20 @@ std::string string_attribute(const Object& object, const std::string& name) {
   value.resize(std::min(value.find('\0'), size));
   if (H5Tget_strpad(type) == H5T_STR_SPACEPAD) value.resize(value.find_last_not_of(' ') + 1);
   return value;
+}
+
+void write_attribute(hid_t object, const std::string& name, const std::string& value,
+                     const std::string& where) {
+  const Handle type = own(H5Tcopy(H5T_C_S1), H5Tclose, where);
+  check(H5Tset_size(type, H5T_VARIABLE), where);
+  check(H5Tset_cset(type, H5T_CSET_UTF8), where);
+  const Handle space = own(H5Screate(H5S_SCALAR), H5Sclose, where);
+  if (check(H5Aexists(object, name.c_str()), where) > 0)
+    check(H5Adelete(object, name.c_str()), where);
+  const Handle attribute =
+      own(H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose, where);
+  const char* text = value.c_str();
+  check(H5Awrite(attribute, type, static_cast<const void*>(&text)), where);
 }
 
 ArrayInfo describe(const Object& array) {

@@ -26,6 +26,8 @@ struct Object {
   std::string unreadable() const { return where() + " cannot be read"; }
 };
 
+/// Throws std::runtime_error unless there is a regular file of this name.
+void require_file(const std::filesystem::path& path);
 /// A file opened for reading. Locks are not taken, so that read-only media and busy files work.
 Handle open_file(const std::filesystem::path& path);
 /// The root group of an open file.
@@ -39,6 +41,10 @@ std::optional<Object> find_array(const Object& parent, const std::string& name);
 
 /// A string attribute, of fixed or variable length; "" where absent.
 std::string string_attribute(const Object& object, const std::string& name);
+/// Writes one, of variable length, or a new value of it. h5py gives strings of variable length as str,
+/// those of fixed length as bytes.
+void write_attribute(hid_t object, const std::string& name, const std::string& value,
+                     const std::string& where);
 
 /// Shape, type and storage of an array.
 ArrayInfo describe(const Object& array);
@@ -46,6 +52,9 @@ ArrayInfo describe(const Object& array);
 std::vector<hsize_t> chunk_shape(hid_t array);
 /// Throws unless all values of the array are stored, in this file, and can be decompressed here.
 void require_stored(const Object& array, const ArrayInfo& info);
+
+/// Creation properties without time stamps: the same content gives the same bytes.
+Handle timeless(hid_t property_class);
 
 /// IEEE 754 half precision in this machine's byte order; HDF5 has no name for it.
 Handle half_type();

@@ -28,7 +28,8 @@ struct Column {
     const hsize_t more = count, size = written + more;
     check(H5Dset_extent(array, &size), where);
     const Handle file_space = own(H5Dget_space(array), H5Sclose, where);
-    check(H5Sselect_hyperslab(file_space, H5S_SELECT_SET, &written, nullptr, &more, nullptr), where);
+    check(H5Sselect_hyperslab(file_space, H5S_SELECT_SET, &written, nullptr, &more, nullptr),
+          where);
     const Handle memory_space = own(H5Screate_simple(1, &more, nullptr), H5Sclose, where);
     check(H5Dwrite(array, type, memory_space, file_space, H5P_DEFAULT, values), where);
     written = size;
@@ -105,9 +106,9 @@ void ScoreArrays::set_attribute(const std::string& name, double value) {
   impl_->write([&] {
     const std::string& where = impl_->name;
     const Handle space = own(H5Screate(H5S_SCALAR), H5Sclose, where);
-    const Handle attribute = own(H5Acreate2(impl_->file, name.c_str(), H5T_IEEE_F64LE, space,
-                                            H5P_DEFAULT, H5P_DEFAULT),
-                                 H5Aclose, where);
+    const Handle attribute =
+        own(H5Acreate2(impl_->file, name.c_str(), H5T_IEEE_F64LE, space, H5P_DEFAULT, H5P_DEFAULT),
+            H5Aclose, where);
     check(H5Awrite(attribute, H5T_NATIVE_DOUBLE, &value), where);
   });
 }

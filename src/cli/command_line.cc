@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "cli/commands.h"
+#include "errors.h"
 #include "ood/version.h"
 
 namespace ood::cli {
@@ -25,6 +26,16 @@ void print_warnings(const Report& report) {
   for (const SearchResult& search : report.searches)
     warn(search.detector + " (search)", search.best.warnings);
   for (const ReportFit& fit : report.fits) warn(fit.detector, fit.found.warnings);
+}
+
+void require_output(const std::string& out, const std::string& input) {
+  if (out.empty()) return;
+  std::error_code none;
+  if (std::filesystem::equivalent(out, input, none))
+    throw_invalid("--out has {}, the feature file itself, expected another file", out);
+  const auto folder = std::filesystem::path(out).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, none))  // before any work
+    throw std::runtime_error(fmt::format("{}: cannot be written", out));
 }
 
 void write_file(const std::string& path, const std::string& text) {
@@ -56,8 +67,6 @@ void write_file(const std::string& path, const std::string& text) {
 
 namespace {
 
-constexpr int kDone = 0, kBadInput = 2;
-
 /// An error is one line, whatever a library made of it.
 std::string one_line(std::string text) {
   for (char& c : text)
@@ -85,11 +94,12 @@ int ood::cli::run_command(int argc, char** argv) {
   ood::cli::add_list(app, action);
   ood::cli::add_info(app, action);
   ood::cli::add_report(app, action);
+  ood::cli::add_score(app, action);
+  ood::cli::add_monitor(app, action);
 
   try {
     app.parse(argc, argv);
-    action();
-    return kDone;
+    return action();
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);
   } catch (const CLI::CallForVersion& version) {
@@ -98,7 +108,8 @@ int ood::cli::run_command(int argc, char** argv) {
     if (app.get_subcommands().empty() && argc > 1)
       fmt::print(
           stderr,
-          "ood: unknown command {}, expected one of eval, fit, inspect, list, info, report\n",
+          "ood: unknown command {}, expected one of eval, fit, inspect, list, info, report, score, "
+          "monitor\n",
           argv[1]);
     else
       fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),
@@ -109,5 +120,5 @@ int ood::cli::run_command(int argc, char** argv) {
   } catch (const std::exception& error) {
     fmt::print(stderr, "ood: {}\n", one_line(error.what()));
   }
-  return kBadInput;
+  return ood::cli::kBadInput;
 }

@@ -14,8 +14,11 @@ namespace ood::cli {
 /// The whole command: what main() and the Python package's `ood` call. Returns the exit status.
 int run_command(int argc, char** argv);
 
-/// Work to be done after the whole command line was understood.
-using Action = std::function<void()>;
+/// Exit statuses: all went well; what was asked about does not hold; bad input, or what could not be done.
+inline constexpr int kDone = 0, kFailed = 1, kBadInput = 2;
+
+/// Work to be done after the whole command line was understood; gives the exit status.
+using Action = std::function<int()>;
 
 void add_eval(CLI::App& app, Action& action);
 void add_fit(CLI::App& app, Action& action);
@@ -23,12 +26,17 @@ void add_inspect(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 void add_report(CLI::App& app, Action& action);
+void add_score(CLI::App& app, Action& action);
+void add_monitor(CLI::App& app, Action& action);
 
 /// Writes to stdout, all or an exception.
 void print(const std::string& text);
 
 /// A line on stderr for each warning of a fit or of the setting that a search chose.
 void print_warnings(const Report& report);
+
+/// Throws if `out`, where a result will go, is one of the inputs or lies in no folder; "" is stdout.
+void require_output(const std::string& out, const std::string& input);
 
 /// Writes to a file, all or an exception; the file is not left half written.
 void write_file(const std::string& path, const std::string& text);

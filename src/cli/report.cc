@@ -26,6 +26,7 @@ void add_report(CLI::App& app, Action& action) {
     action = [arguments] {
       write_file(arguments->out, to_html(evaluate_file(arguments->file, arguments->detectors,
                                                        arguments->out, true)));
+      return kDone;
     };
   });
 }

@@ -18,7 +18,7 @@ namespace {
 struct ScoreArguments {
   ScoringArguments scoring;
   std::string out;
-  std::optional<double> alpha, fdr;
+  std::optional<double> fdr;
 };
 
 /// Passes rows on with what was decided about them, and counts.
@@ -66,23 +66,21 @@ struct KeptRows {
 };
 
 int run(const ScoreArguments& arguments) {
-  if (arguments.alpha) require_share("--alpha", *arguments.alpha);
   if (arguments.fdr) require_share("--fdr", *arguments.fdr);
   require_output(arguments.out, arguments.scoring.model);
   require_output(arguments.out, arguments.scoring.data);
   Scoring scoring(arguments.scoring);
   const Model& model = scoring.model();
-  if (!model.calibrated() && (arguments.alpha || arguments.fdr))
+  if (!model.calibrated() && (arguments.scoring.alpha || arguments.fdr))
     throw_invalid("{} has no calibration, expected one for {}", arguments.scoring.model,
-                  arguments.alpha ? "--alpha" : "--fdr");
-  const double alpha = arguments.alpha.value_or(model.alpha);
+                  arguments.fdr ? "--fdr" : "--alpha");
   const bool by_alpha = model.calibrated() && !arguments.fdr;
   const auto output = open_score_output(
       arguments.out, {.model = arguments.scoring.model,
                       .detector = std::string(model.detector->name()),
                       .rows = scoring.rows_name(),
                       .calibrated = model.calibrated(),
-                      .alpha = by_alpha ? std::optional(alpha) : std::nullopt,
+                      .alpha = by_alpha ? std::optional(model.alpha) : std::nullopt,
                       .fdr = arguments.fdr});
   Decisions decisions(*output);
   {
@@ -94,7 +92,7 @@ int run(const ScoreArguments& arguments) {
       if (arguments.fdr)
         kept.append(rows);
       else
-        decisions.write(rows, rows.p_values, alpha);
+        decisions.write(rows, rows.p_values, model.alpha);
       if (line)
         line->show("score " + scoring.rows_name(),
                    static_cast<double>(rows.first_row + std::ssize(rows.scores)) /
@@ -108,10 +106,11 @@ int run(const ScoreArguments& arguments) {
   if (model.calibrated())
     fmt::print(stderr, ", {} rejected ({:.4g} %) at {} {}\n", rejected,
                100 * static_cast<double>(rejected) / static_cast<double>(rows),
-               by_alpha ? "alpha" : "false discovery rate", by_alpha ? alpha : *arguments.fdr);
+               by_alpha ? "alpha" : "false discovery rate",
+               by_alpha ? model.alpha : *arguments.fdr);
   else
     fmt::print(stderr, ", no p-values: the model is not calibrated\n");
-  return 0;
+  return kDone;
 }
 
 }  // namespace
@@ -123,13 +122,12 @@ void add_score(CLI::App& app, Action& action) {
   add_scoring_arguments(*command, arguments->scoring);
   command->add_option("--out,-o", arguments->out,
                       "Write to this file, .csv, .npy or .h5, instead of CSV to standard output");
-  auto* alpha = command->add_option("--alpha", arguments->alpha,
-                                    "Reject rows whose p-value is this or less (default: of the model)");
   command
-      ->add_option("--fdr", arguments->fdr,
-                   "Reject rows so that the expected share of in-distribution rows among them is this "
-                   "or less (Benjamini-Hochberg); keeps 20 bytes a row")
-      ->excludes(alpha);
+      ->add_option(
+          "--fdr", arguments->fdr,
+          "Reject rows so that the expected share of in-distribution rows among them is this "
+          "or less (Benjamini-Hochberg); keeps 20 bytes a row")
+      ->excludes("--alpha");
   command->callback([arguments, &action] { action = [arguments] { return run(*arguments); }; });
 }
 

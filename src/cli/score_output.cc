@@ -10,10 +10,11 @@
 #include <iterator>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "errors.h"
 #include "hdf5_scores.h"
-#include "ood/fingerprint.h"
+#include "ood/dataset.h"
 #include "partial_file.h"
 
 namespace ood::cli {
@@ -34,7 +35,8 @@ class OutputFile {
     std::error_code none;
     const bool there = fs::exists(path, none);
     if (there && fs::is_directory(path, none)) fail("is a directory");
-    if (!there || fs::is_regular_file(path, none)) whole_.emplace(there ? fs::canonical(path) : path);
+    if (!there || fs::is_regular_file(path, none))
+      whole_.emplace(there ? fs::canonical(path) : fs::path(path));
     file_ = std::fopen(whole_ ? whole_->partial().c_str() : path.c_str(), "wb");
     if (file_ == nullptr) fail_with_errno();
   }
@@ -147,7 +149,8 @@ class NpyOutput final : public ScoreOutput {
 
 class Hdf5Output final : public ScoreOutput {
  public:
-  Hdf5Output(const std::string& path, const ScoreOrigin& origin) : arrays_(path, origin.calibrated) {
+  Hdf5Output(const std::string& path, const ScoreOrigin& origin)
+      : arrays_(path, origin.calibrated) {
     arrays_.set_attribute("model", origin.model);
     arrays_.set_attribute("model_fingerprint", fingerprint(origin.model));
     arrays_.set_attribute("detector", origin.detector);

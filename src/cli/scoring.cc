@@ -93,18 +93,25 @@ void add_scoring_arguments(CLI::App& command, ScoringArguments& arguments) {
       .add_option("data", arguments.data,
                   "Feature file (HDF5), or -: rows of little-endian float32 from standard input")
       ->required();
-  command.add_option("--split,-s", arguments.split,
-                     "The rows to score: id_test, ood/svhn, ... (may be left out if the file has one "
-                     "split)");
+  command.add_option(
+      "--split,-s", arguments.split,
+      "The rows to score: id_test, ood/svhn, ... (may be left out if the file has one "
+      "split)");
   command.add_option("--dim", arguments.dim,
                      "With -: numbers in a row (may be left out if the model knows it)");
-  command.add_option("--threads,-t", arguments.threads, "Threads to use; 0 = all")
+  command.add_option("--alpha", arguments.alpha,
+                     "Reject rows whose p-value is this or less (default: as the model says)");
+  command.add_option("--threads", arguments.threads, "Threads; 0 = all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
 }
 
 Scoring::Scoring(const ScoringArguments& arguments)
     : exec_{.threads = arguments.threads}, model_(load_model(arguments.model)) {
+  if (arguments.alpha) {
+    require_share("--alpha", *arguments.alpha);
+    model_.alpha = *arguments.alpha;
+  }
   if (arguments.standard_input()) {
     if (!arguments.split.empty())
       throw_invalid("--split has {}, expected none with {}", arguments.split, kStandardInput);
@@ -156,8 +163,8 @@ void Scoring::run(const std::function<void(const ScoredRows&)>& visit) {
 }
 
 void require_share(const char* flag, double value) {
-  if (!(value >= 0 && value < 1))
-    throw_invalid("{} has {}, expected a share in [0, 1)", flag, value);
+  if (!(value > 0 && value < 1))
+    throw_invalid("{} has {}, expected a share in (0, 1)", flag, value);
 }
 
 }  // namespace ood::cli

@@ -19,6 +19,7 @@ struct ScoringArguments {
   std::string data;   // a feature file, or "-"
   std::string split;  // "" = the only one
   std::optional<Index> dim;
+  std::optional<double> alpha;  // instead of the model's
   int threads = 0;
 
   bool standard_input() const { return data == "-"; }
@@ -55,7 +56,7 @@ class Scoring {
   std::string rows_name_;
 };
 
-/// Throws unless 0 <= value < 1.
+/// Throws unless 0 < value < 1.
 void require_share(const char* flag, double value);
 
 }  // namespace ood::cli
