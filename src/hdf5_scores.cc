@@ -1,6 +1,8 @@
 #include "hdf5_scores.h"
 
+#include <algorithm>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "hdf5_object.h"
@@ -14,25 +16,38 @@ using hdf5::check;
 using hdf5::Handle;
 using hdf5::own;
 
-constexpr hsize_t kChunkRows = 16'384;
+constexpr std::size_t kChunkRows = 16'384;
 
-/// One array that grows.
+/// One array that grows. Values are gathered until they fill a chunk: HDF5 keeps none that it would have to
+/// write when it closes.
+template <class T>
 struct Column {
   Handle array;
-  hid_t type;  // in memory
+  hid_t type = H5I_INVALID_HID;  // in memory
   std::string where;
+  std::vector<T> chunk;
   hsize_t written = 0;
 
-  void append(const void* values, std::size_t count) {
-    if (count == 0) return;
-    const hsize_t more = count, size = written + more;
+  void append(std::span<const T> values) {
+    while (!values.empty()) {
+      const std::size_t count = std::min(values.size(), kChunkRows - chunk.size());
+      chunk.insert(chunk.end(), values.begin(),
+                   values.begin() + static_cast<std::ptrdiff_t>(count));
+      values = values.subspan(count);
+      if (chunk.size() == kChunkRows) flush();
+    }
+  }
+  void flush() {
+    if (chunk.empty()) return;
+    const hsize_t more = chunk.size(), size = written + more;
     check(H5Dset_extent(array, &size), where);
     const Handle file_space = own(H5Dget_space(array), H5Sclose, where);
     check(H5Sselect_hyperslab(file_space, H5S_SELECT_SET, &written, nullptr, &more, nullptr),
           where);
     const Handle memory_space = own(H5Screate_simple(1, &more, nullptr), H5Sclose, where);
-    check(H5Dwrite(array, type, memory_space, file_space, H5P_DEFAULT, values), where);
+    check(H5Dwrite(array, type, memory_space, file_space, H5P_DEFAULT, chunk.data()), where);
     written = size;
+    chunk.clear();
   }
 };
 
@@ -42,29 +57,41 @@ struct ScoreArrays::Impl {
   PartialFile whole;
   std::string name;  // of the file, in errors
   Handle file;
-  std::vector<Column> columns;
+  Column<float> score;
+  Column<double> p_value;          // no array where the model is not calibrated
+  Column<unsigned char> accepted;  // as that
 
   Impl(const std::filesystem::path& path, bool calibrated);
   ~Impl() { discard(); }
 
-  Column create(const char* column, hid_t type, hid_t memory_type) const {
+  template <class T>
+  Column<T> create(const char* column, hid_t type, hid_t memory_type) const {
     const std::string where = name + ": cannot be written";
     const Handle creation = hdf5::timeless(H5P_DATASET_CREATE);
-    check(H5Pset_chunk(creation, 1, &kChunkRows), where);
+    const hsize_t chunk = kChunkRows, none = 0, any = H5S_UNLIMITED;
+    check(H5Pset_chunk(creation, 1, &chunk), where);
     check(H5Pset_shuffle(creation), where);
     check(H5Pset_deflate(creation, 1), where);
-    const hsize_t none = 0, any = H5S_UNLIMITED;
+    const Handle access = own(H5Pcreate(H5P_DATASET_ACCESS), H5Pclose, where);
+    check(H5Pset_chunk_cache(access, H5D_CHUNK_CACHE_NSLOTS_DEFAULT, 0, 1.0), where);
     const Handle space = own(H5Screate_simple(1, &none, &any), H5Sclose, where);
-    return {own(H5Dcreate2(file, column, type, space, H5P_DEFAULT, creation, H5P_DEFAULT), H5Dclose,
-                where),
-            memory_type, where};
+    return {.array = own(H5Dcreate2(file, column, type, space, H5P_DEFAULT, creation, access),
+                         H5Dclose, where),
+            .type = memory_type,
+            .where = where,
+            .chunk = {}};
+  }
+  void close_arrays() {
+    score = {};
+    p_value = {};
+    accepted = {};
   }
   void discard() {
     if (whole.partial().empty()) return;
     std::error_code ignored;
     // HDF5 writes when it closes, and a failure of that makes it crash at exit: give a full disk room
     if (file >= 0) std::filesystem::resize_file(whole.partial(), 0, ignored);
-    columns.clear();
+    close_arrays();
     if (file >= 0) file.close();
     whole.discard();
   }
@@ -86,10 +113,10 @@ ScoreArrays::Impl::Impl(const std::filesystem::path& path, bool calibrated)
     file = own(H5Fcreate(whole.partial().c_str(), H5F_ACC_EXCL, hdf5::timeless(H5P_FILE_CREATE),
                          H5P_DEFAULT),
                H5Fclose, name + ": cannot be written");
-    columns.push_back(create("score", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT));
+    score = create<float>("score", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT);
     if (!calibrated) return;
-    columns.push_back(create("p_value", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE));
-    columns.push_back(create("accepted", H5T_STD_U8LE, H5T_NATIVE_UCHAR));
+    p_value = create<double>("p_value", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE);
+    accepted = create<unsigned char>("accepted", H5T_STD_U8LE, H5T_NATIVE_UCHAR);
   });
 }
 
@@ -116,18 +143,20 @@ void ScoreArrays::set_attribute(const std::string& name, double value) {
 void ScoreArrays::append(std::span<const float> scores, std::span<const double> p_values,
                          std::span<const unsigned char> accepted) {
   impl_->write([&] {
-    impl_->columns[0].append(scores.data(), scores.size());
-    if (impl_->columns.size() == 1) return;
-    impl_->columns[1].append(p_values.data(), p_values.size());
-    impl_->columns[2].append(accepted.data(), accepted.size());
+    impl_->score.append(scores);
+    impl_->p_value.append(p_values);
+    impl_->accepted.append(accepted);
   });
 }
 
 void ScoreArrays::close() {
   impl_->write([&] {
     const std::string what = impl_->name + ": cannot be written";
+    impl_->score.flush();
+    impl_->p_value.flush();
+    impl_->accepted.flush();
     check(H5Fflush(impl_->file, H5F_SCOPE_GLOBAL), what);
-    impl_->columns.clear();
+    impl_->close_arrays();
     check(impl_->file.close(), what);
     impl_->whole.publish();
   });

@@ -34,6 +34,23 @@ std::string choose_split(const Dataset& dataset, const std::string& wanted) {
                 dataset.info().path.string());
 }
 
+/// D or C of the rows that the model was made with; 0 where it does not know.
+Index known_width(const Model& model, Index RowsUsed::*width) {
+  return std::max(model.fitted_on.*width, model.calibrated_on.*width);
+}
+
+/// A detector that is not fitted takes rows of any width; the calibration is of one.
+void require_widths(const Model& model, const SourceInfo& rows) {
+  const auto require = [&](const char* what, Index got, Index known) {
+    if (got > 0 && known > 0 && got != known)
+      throw_invalid("{} has {} {}, expected {} as the model was made with", rows.name, got, what,
+                    known);
+  };
+  const Inputs needs = model.needs();
+  if (needs.features) require("features", rows.dim, known_width(model, &RowsUsed::dim));
+  if (needs.logits) require("classes", rows.classes, known_width(model, &RowsUsed::classes));
+}
+
 /// The width of the one array that comes by standard input.
 Index standard_input_dim(const Model& model, std::optional<Index> dim) {
   const Inputs needs = model.needs();
@@ -42,8 +59,7 @@ Index standard_input_dim(const Model& model, std::optional<Index> dim) {
     throw_invalid(
         "{} has one array, features or logits, expected a feature file for a model that needs {}",
         kStandardInput, fmt::join(names, ", "));
-  const auto width = needs.features ? &RowsUsed::dim : &RowsUsed::classes;
-  const Index known = std::max(model.fitted_on.*width, model.calibrated_on.*width);
+  const Index known = known_width(model, needs.features ? &RowsUsed::dim : &RowsUsed::classes);
   if (known == 0 && !dim)
     throw_invalid("--dim has nothing, expected the number of {} of a row, which the model lacks",
                   names.front());
@@ -123,6 +139,7 @@ Scoring::Scoring(const ScoringArguments& arguments)
     throw_invalid("--dim has {}, expected none with a feature file", *arguments.dim);
   const Dataset dataset(arguments.data);
   source_ = dataset.source(choose_split(dataset, arguments.split));
+  require_widths(model_, source_->info());
   rows_name_ = source_->info().name;
 }
 
