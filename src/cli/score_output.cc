@@ -12,8 +12,8 @@
 #include <system_error>
 #include <utility>
 
+#include "dataset_scores.h"
 #include "errors.h"
-#include "hdf5_scores.h"
 #include "ood/dataset.h"
 #include "partial_file.h"
 

@@ -1,4 +1,4 @@
-#include "hdf5_scores.h"
+#include "dataset_scores.h"
 
 #include <algorithm>
 #include <functional>
