@@ -21,6 +21,7 @@ namespace {
 
 constexpr const char* kStandardInput = "standard input";
 constexpr std::size_t kBlockBytes = 1 << 20;
+constexpr Index kMostDim = 1 << 24;
 
 static_assert(std::endian::native == std::endian::little);  // rows are passed on as they come in
 
@@ -63,7 +64,8 @@ Index standard_input_dim(const Model& model, std::optional<Index> dim) {
   if (known == 0 && !dim)
     throw_invalid("--dim has nothing, expected the number of {} of a row, which the model lacks",
                   names.front());
-  if (dim && *dim < 1) throw_invalid("--dim has {}, expected 1 or more", *dim);
+  if (dim && (*dim < 1 || *dim > kMostDim))
+    throw_invalid("--dim has {}, expected 1 to {}", *dim, kMostDim);
   if (known > 0 && dim && *dim != known)
     throw_invalid("--dim has {}, expected {} {} as the model was made with", *dim, known,
                   names.front());

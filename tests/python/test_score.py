@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -152,6 +153,57 @@ def test_by_class(ood: Run, small: Path, fit: Callable[..., Path], score_rows,
     assert np.array_equal(found["accepted"], want > 0.1)
 
 
+def test_without_calibration_there_are_scores_alone(ood: Run, small: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.ood"
+    made = subprocess.run([os.environ["OOD_SCORE_ROWS"], small, "id_test", "energy",
+                           f"--model={model}"], capture_output=True)
+    assert made.returncode == 0, made.stderr
+    scores = np.frombuffer(made.stdout, "<f4")
+    for name in ("a.csv", "a.npy", "a.h5"):
+        result = ood("score", model, small, "-s", "id_test", "--out", tmp_path / name)
+        assert result.returncode == 0
+        assert result.stderr == (
+            f"{small}: /id_test: 30 rows, no p-values: the model is not calibrated\n")
+        found = read(tmp_path / name)
+        assert found.dtype.names == ("score",)
+        assert found["score"].tobytes() == scores.tobytes()
+    for arguments in (["score", "--alpha", "0.1"], ["score", "--fdr", "0.1"], ["monitor"]):
+        fails(ood(arguments[0], model, small, "-s", "id_test", *arguments[1:]),
+              "model.ood has no calibration, expected one")
+    with h5py.File(small) as file:
+        rows = file["id_test/logits"][:].astype("<f4").tobytes()
+    # energy takes rows of any width: only --dim says which
+    fails(run_with_input("score", model, "-", data=rows),
+          "--dim has nothing, expected the number of logits of a row, which the model lacks")
+    result = run_with_input("score", model, "-", "--dim", "3", data=rows)
+    assert result.stdout.decode() == (tmp_path / "a.csv").read_text()
+    for dim in ("0", "-1", "1000000000000"):
+        fails(run_with_input("score", model, "-", "--dim", dim, data=rows), "--dim")
+
+
+def test_progress_is_for_a_terminal(small: Path, fit: Callable[..., Path], tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    result = subprocess.run(
+        [os.environ["OOD_COMMAND"], "score", fit("energy"), small, "-s", "id_test", "--out",
+         tmp_path / "a.csv"], stderr=theirs)
+    os.close(theirs)
+    with open(ours, "rb", buffering=0) as terminal:
+        text = terminal.read(10_000).decode()
+    assert result.returncode == 0
+    assert f"100 %  score {small}: /id_test" in text
+    assert text.rstrip().endswith("alpha 0.05")
+
+
+def test_a_link_stays_one(ood: Run, small: Path, fit: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("a.csv", "a.npy", "a.h5"):
+        (tmp_path / f"real_{name}").write_text("before")
+        (tmp_path / name).symlink_to(f"real_{name}")
+        assert ood("score", fit("energy"), small, "-s", "id_test", "--out",
+                   tmp_path / name).returncode == 0
+        assert (tmp_path / name).is_symlink()
+        assert len(read(tmp_path / name)) == 30
+
+
 def run_with_input(*arguments: str | Path, data: bytes) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run([os.environ["OOD_COMMAND"], *map(str, arguments)], input=data,
                           capture_output=True, timeout=300)
@@ -231,6 +283,9 @@ def test_bad_input(ood: Run, small: Path, fit: Callable[..., Path], tmp_path: Pa
             if "labels" in file[split]:
                 del file[split]["labels"]
         del file["head"]
+    logits = tmp_path / "logits.h5"
+    with h5py.File(small) as file, h5py.File(logits, "w") as copy:
+        copy["id_test/logits"] = file["id_test/logits"][:]
     text = tmp_path / "text.ood"
     text.write_text("no model")
     for arguments, message in (
@@ -242,6 +297,8 @@ def test_bad_input(ood: Run, small: Path, fit: Callable[..., Path], tmp_path: Pa
             (["score", model, small], "--split has nothing, expected one of train, id_val, id_test, "
                                       "ood/far, ood/near"),
             (["score", model, small, "-s", "ood/nere"], "ood/nere"),
+            (["score", fit("mahalanobis"), logits, "--out", tmp_path / "a.csv"],
+             "id_test has no features"),
             (["score", model, narrow, "-s", "id_test"],
              "id_test has 2 classes, expected 3 as the model was made with"),
             (["score", model, small, "-s", "id_test", "--alpha", "1"],
