@@ -379,7 +379,7 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
   if (options.curves) {
     begin_step("compare");
     report.agreement = rank_correlation(all_scores);
-    report.fingerprint = fingerprint(info.path);
+    report.fingerprint = dataset.fingerprint();
   }
   if (options.progress) options.progress("done", 1);
   return report;
