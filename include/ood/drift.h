@@ -24,7 +24,7 @@ struct KolmogorovSmirnov {
 /// that are <= x, and p = P(D >= d) under the null hypothesis. Infinite scores rank as they should.
 ///
 /// D is exact if the sample kept all scores; else it is the least D that agrees with what was kept, too
-/// small by 1 / ScoreSample::kMost at most, which makes p larger, never smaller.
+/// small by 1 / 65,536 at most, which makes p larger, never smaller.
 ///
 /// p is exact for scores without ties if n m <= 1,000,000: all orders of the n + m scores are as likely,
 /// and the share of those that reach d is summed along the paths of a lattice (Hodges). Beyond that it is
