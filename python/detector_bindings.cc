@@ -43,7 +43,7 @@ Model make_model(const std::string& name, const py::dict& options) {
   return {.detector = make_detector(name, option_map(options))};
 }
 
-py::dict to_python(const RowsUsed& rows) {
+py::dict dict_of(const RowsUsed& rows) {
   py::dict dict;
   dict["file"] = text(rows.file);
   dict["fingerprint"] = rows.fingerprint;
@@ -163,7 +163,7 @@ py::dict calibration_of(const Model& model) {
   dict["threshold"] = model.calibration.by_class() ? py::object(py::none())
                                                    : py::object(py::cast(model.threshold()));
   dict["scores"] = DoubleArray(static_cast<py::ssize_t>(kept.size()), kept.data());
-  dict["on"] = to_python(model.calibrated_on);
+  dict["on"] = dict_of(model.calibrated_on);
   dict["warnings"] = calibration_warnings(model);
   return dict;
 }
@@ -180,7 +180,7 @@ std::span<const std::byte> as_bytes(const py::bytes& bytes) {
 py::tuple model_to_bytes(const Model& model) {
   return py::make_tuple(to_bytes_object(to_bytes(*model.detector)),
                         to_bytes_object(fields_to_bytes(model.calibration)), model.alpha,
-                        to_python(model.fitted_on), to_python(model.calibrated_on));
+                        dict_of(model.fitted_on), dict_of(model.calibrated_on));
 }
 
 RowsUsed rows_used(const py::dict& dict) {
@@ -334,7 +334,7 @@ void bind_detectors(py::module_& module) {
       .def_property_readonly("calibrated", &Model::calibrated)
       .def_property_readonly("calibration", &calibration_of)
       .def_property_readonly("fitted_on",
-                             [](const Model& model) { return to_python(model.fitted_on); })
+                             [](const Model& model) { return dict_of(model.fitted_on); })
       .def("p_values", &p_values_of_arrays, py::arg("arrays"), py::arg("threads"))
       .def("p_values_of_source", &p_values_of_source, py::arg("source"), py::arg("threads"))
       .def(

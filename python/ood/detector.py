@@ -391,12 +391,14 @@ def load(path: str | os.PathLike[str]) -> Detector:
     >>> ood.Energy().calibrate(logits, alpha=0.1).save(path)
     >>> detector = ood.load(path)
     >>> int(detector.accepts(logits).sum())
-    180
+    181
     """
     from .detectors import DETECTORS
 
     model = _ood.load_model(os.fspath(path))
-    detector = DETECTORS[model.name](**model.options)
+    options = {name: tuple(value) if isinstance(value, list) else value
+               for name, value in model.options.items()}
+    detector = DETECTORS[model.name](**options)
     detector._model = model
     return detector
 
