@@ -86,22 +86,23 @@ def test_every_format(ood: Run, small: Path, fit: Callable[..., Path], score_row
                       name: str, detector: str) -> None:
     model, out = fit(detector), tmp_path / name
     calibration = score_rows(small, ["id_val"], detector)
-    for split, decide in (("id_test", ["--alpha", "0.2"]), ("ood/near", []),
-                          ("ood/near", ["--fdr", "0.3"])):
+    for split, flag, level in (("id_test", "--alpha", 0.2), ("ood/near", None, 0.05),
+                               ("ood/near", "--fdr", 0.3)):
+        decide = [flag, str(level)] if flag else []  # alpha of the model without one
         result = ood("score", model, small, "--split", split, "--out", out, *decide)
         assert (result.returncode, result.stdout) == (0, ""), result.stderr
         scores = score_rows(small, [split], detector)
         p = p_values(calibration, scores)
-        accepted = adjusted(p) > 0.3 if "--fdr" in decide else p > float((decide or [0, 0.05])[1])
+        accepted = (adjusted(p) if flag == "--fdr" else p) > level
         found = read(out)
         assert found["score"].tobytes() == scores.tobytes()
         assert np.array_equal(found["p_value"], p)
         assert np.array_equal(found["accepted"].astype(bool), accepted)
         rejected = int((~accepted).sum())
-        what = "false discovery rate 0.3" if "--fdr" in decide else "alpha " + (decide or "_ 0.05".split())[1]
-        assert result.stderr == (f"{small}: /{split}: {len(p)} rows, {rejected} rejected "
-                                 f"({100 * rejected / len(p):.4g} %) at {what}\n")
         assert rejected > 0 or split == "id_test"
+        what = "false discovery rate" if flag == "--fdr" else "alpha"
+        assert result.stderr == (f"{small}: /{split}: {len(p)} rows, {rejected} rejected "
+                                 f"({100 * rejected / len(p):.4g} %) at {what} {level}\n")
     assert os.listdir(tmp_path) == [name]  # nothing is left of what it was before it was whole
 
 
