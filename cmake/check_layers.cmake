@@ -23,7 +23,7 @@ set(layers
   "batch|copies|exec|fields|log_softmax|logistic_regression|random|row_sample|serialize|weibull_tail|weight_distances"
   "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|predicted_class|principal_space|reduce|residual_space|spectrum|stream"
   "accumulators/.*"
-  "curves|importance|intervals|metrics|quantiles|ranking|threshold"
+  "curves|drift|importance|intervals|metrics|quantiles|ranking|threshold"
   "detector"
   "members|score_combination"
   "detectors/.*"

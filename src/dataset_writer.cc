@@ -18,6 +18,7 @@ using hdf5::check;
 using hdf5::Handle;
 using hdf5::own;
 using hdf5::timeless;
+using hdf5::write_attribute;
 
 constexpr Index kChunkRows = 1024;
 constexpr Index kMaxChunkBytes = 16 << 20;
@@ -55,21 +56,6 @@ Handle float_type(FloatType type) {
     default:
       return own(H5Tcopy(H5T_IEEE_F64LE), H5Tclose, "HDF5");
   }
-}
-
-/// h5py gives strings of variable length as str, those of fixed length as bytes.
-void write_attribute(hid_t object, const std::string& name, const std::string& value,
-                     const std::string& where) {
-  const Handle type = own(H5Tcopy(H5T_C_S1), H5Tclose, where);
-  check(H5Tset_size(type, H5T_VARIABLE), where);
-  check(H5Tset_cset(type, H5T_CSET_UTF8), where);
-  const Handle space = own(H5Screate(H5S_SCALAR), H5Sclose, where);
-  if (check(H5Aexists(object, name.c_str()), where) > 0)
-    check(H5Adelete(object, name.c_str()), where);
-  const Handle attribute =
-      own(H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose, where);
-  const char* text = value.c_str();
-  check(H5Awrite(attribute, type, static_cast<const void*>(&text)), where);
 }
 
 /// A split that is being written. Rows are gathered until they fill a chunk, so that the bytes do

@@ -256,6 +256,20 @@ std::string string_attribute(const Object& object, const std::string& name) {
   return value;
 }
 
+void write_attribute(hid_t object, const std::string& name, const std::string& value,
+                     const std::string& where) {
+  const Handle type = own(H5Tcopy(H5T_C_S1), H5Tclose, where);
+  check(H5Tset_size(type, H5T_VARIABLE), where);
+  check(H5Tset_cset(type, H5T_CSET_UTF8), where);
+  const Handle space = own(H5Screate(H5S_SCALAR), H5Sclose, where);
+  if (check(H5Aexists(object, name.c_str()), where) > 0)
+    check(H5Adelete(object, name.c_str()), where);
+  const Handle attribute =
+      own(H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose, where);
+  const char* text = value.c_str();
+  check(H5Awrite(attribute, type, static_cast<const void*>(&text)), where);
+}
+
 ArrayInfo describe(const Object& array) {
   const Handle space = own(H5Dget_space(array.id), H5Sclose, array.unreadable());
   const Handle type = own(H5Dget_type(array.id), H5Tclose, array.unreadable());

@@ -41,6 +41,10 @@ std::optional<Object> find_array(const Object& parent, const std::string& name);
 
 /// A string attribute, of fixed or variable length; "" where absent.
 std::string string_attribute(const Object& object, const std::string& name);
+/// Writes one, of variable length, or a new value of it. h5py gives strings of variable length as str,
+/// those of fixed length as bytes.
+void write_attribute(hid_t object, const std::string& name, const std::string& value,
+                     const std::string& where);
 
 /// Shape, type and storage of an array.
 ArrayInfo describe(const Object& array);

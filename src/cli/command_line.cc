@@ -89,12 +89,14 @@ int ood::cli::run_command(int argc, char** argv) {
   app.require_subcommand(1);
   ood::cli::Action action;
   ood::cli::add_eval(app, action);
+  ood::cli::add_report(app, action);
   ood::cli::add_fit(app, action);
+  ood::cli::add_score(app, action);
+  ood::cli::add_monitor(app, action);
   ood::cli::add_gate(app, action);
   ood::cli::add_inspect(app, action);
   ood::cli::add_list(app, action);
   ood::cli::add_info(app, action);
-  ood::cli::add_report(app, action);
 
   try {
     app.parse(argc, argv);
@@ -105,10 +107,11 @@ int ood::cli::run_command(int argc, char** argv) {
     return app.exit(version);
   } catch (const CLI::RequiredError& error) {
     if (app.get_subcommands().empty() && argc > 1)
-      fmt::print(
-          stderr,
-          "ood: unknown command {}, expected one of eval, fit, gate, inspect, list, info, report\n",
-          argv[1]);
+      fmt::print(stderr,
+                 "ood: unknown command {}, expected one of eval, report, fit, score, monitor, "
+                 "gate, inspect, "
+                 "list, info\n",
+                 argv[1]);
     else
       fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),
                  command_name(app));
@@ -118,5 +121,5 @@ int ood::cli::run_command(int argc, char** argv) {
   } catch (const std::exception& error) {
     fmt::print(stderr, "ood: {}\n", one_line(error.what()));
   }
-  return kBadInput;
+  return ood::cli::kBadInput;
 }

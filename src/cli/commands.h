@@ -21,12 +21,14 @@ enum Status : int { kDone = 0, kFailed = 1, kBadInput = 2 };
 using Action = std::function<Status()>;
 
 void add_eval(CLI::App& app, Action& action);
+void add_report(CLI::App& app, Action& action);
 void add_fit(CLI::App& app, Action& action);
+void add_score(CLI::App& app, Action& action);
+void add_monitor(CLI::App& app, Action& action);
 void add_gate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
-void add_report(CLI::App& app, Action& action);
 
 /// Writes to stdout, all or an exception.
 void print(const std::string& text);

@@ -6,6 +6,7 @@ Writes into the folder of this script
     small.h5, deficient.h5, perturbed.h5, copies.h5
                              synthetic feature files (float32, as the library reads them)
     scores.json              detector scores of those files
+    drift.json               Kolmogorov-Smirnov and Welch tests, shares of rejects, by scipy
     metrics.json             AUROC, FPR at 95 % TPR and AUPR of score lists
     logistic_regression.json coefficients by scikit-learn
 
@@ -31,6 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from drift import make_drift
 from feature_files import (
     COPIES,
     DEFICIENT,
@@ -107,7 +109,7 @@ def main() -> int:
     if all((HERE / name).is_file() for name in feature_files):
         makers: dict[str, Callable[[], Json]] = {
             "scores.json": lambda: make_scores(HERE), "metrics.json": make_metrics,
-            "logistic_regression.json": make_logistic_regression}
+            "drift.json": make_drift, "logistic_regression.json": make_logistic_regression}
         for name, make in makers.items():
             value = make()
             if check:
@@ -115,7 +117,8 @@ def main() -> int:
             else:
                 (HERE / name).write_text(json_text(value), encoding="utf-8")
 
-    for name in (*feature_files, "scores.json", "metrics.json", "logistic_regression.json"):
+    for name in (*feature_files, "scores.json", "metrics.json", "drift.json",
+                 "logistic_regression.json"):
         mine = [error for error in errors if error.startswith(f"{name}: ")]
         for error in mine[:10]:
             print(error, file=sys.stderr)
