@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <exception>
@@ -10,6 +9,7 @@
 #include "cli/commands.h"
 #include "errors.h"
 #include "ood/version.h"
+#include "partial_file.h"
 
 namespace ood::cli {
 
@@ -54,13 +54,9 @@ void write_file(const std::string& path, const std::string& text) {
       throw std::runtime_error(fmt::format("{}: cannot be written", path));
     return;
   }
-  const std::string temporary = fmt::format("{}.{}.tmp", path, getpid());
-  const bool written = write(temporary);
-  if (written) fs::rename(temporary, path, error);
-  if (!written || error) {
-    fs::remove(temporary, error);
-    throw std::runtime_error(fmt::format("{}: cannot be written", path));
-  }
+  PartialFile whole(path);
+  if (!write(whole.partial())) throw std::runtime_error(fmt::format("{}: cannot be written", path));
+  whole.publish();
 }
 
 }  // namespace ood::cli
