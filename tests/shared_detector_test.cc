@@ -5,8 +5,11 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <random>
 #include <thread>
 
+#include "ood/model_file.h"
 #include "ood/registry.h"
 #include "synthetic.h"
 
@@ -74,4 +77,38 @@ TEST_CASE("shared detector: threads that score at a time get the bits of one alo
       CHECK(different == 0);
     }
   }
+}
+
+TEST_CASE("shared detector: a loaded model decides alike in every thread") {
+  const Batch all = queries().batch();
+  const Model model = [&] {
+    Model made{.detector = fitted("mahalanobis")};
+    const auto scores = made.detector->score(all);
+    const std::vector<double> calibration(scores.begin(), scores.begin() + 100);
+    std::vector<Index> predicted;
+    for (Index i = 0; i < 100; ++i) predicted.push_back(i % kClasses);
+    made.calibration = Calibration(calibration, predicted, kClasses);
+    const auto path = std::filesystem::temp_directory_path() /
+                      ("ood_shared_" + std::to_string(std::random_device()()) + ".ood");
+    save_model(made, path);
+    Model loaded = load_model(path);
+    std::filesystem::remove(path);
+    return loaded;
+  }();
+  const auto p_values_of = [&](Index batch_rows) {
+    std::vector<double> p_values(static_cast<std::size_t>(kRows));
+    const auto scores = scores_of(*model.detector, batch_rows, {.threads = 1});
+    model.calibration.p_values(all, scores, p_values);
+    return p_values;
+  };
+  const auto expected = p_values_of(kRows);
+  std::atomic<int> different = 0;
+  std::vector<std::thread> users;
+  for (const Index batch_rows : kBatchRows)
+    users.emplace_back([&, batch_rows] {
+      for (int round = 0; round < kRounds; ++round)
+        if (p_values_of(batch_rows) != expected) ++different;
+    });
+  for (std::thread& user : users) user.join();
+  CHECK(different == 0);
 }

@@ -104,8 +104,7 @@ class PackedMatrix {
   explicit PackedMatrix(const MatrixView& b);
   Index rows() const { return rows_; }  ///< m
   Index cols() const { return cols_; }  ///< d
-  /// Whether products of less than kTileRows rows allocate memory. Those of whole tiles do: oneDNN
-  /// does in each call.
+  /// Whether a product allocates memory, as oneDNN does in each call: not with AVX-512.
   bool allocates() const;
   struct Impl;
   const Impl* get() const { return impl_.get(); }

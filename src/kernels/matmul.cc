@@ -69,7 +69,7 @@ struct PackedMatrix::Impl {
   };
   std::array<Product, kHeights.size()> products;
   memory weights;
-  /// Where panel_product() gives the bits of oneDNN: less than kTileRows rows are multiplied by it.
+  /// There where panel_product() has the bits of oneDNN, and makes the products in its place.
   std::optional<Panels> panels;
 
   explicit Impl(const MatrixView& b) {
@@ -156,6 +156,11 @@ void matmul_nt(const MatrixView& x, const PackedMatrix& b, MatrixMap out) {
     out.setZero();
     return;
   }
+  if (const auto& panels = b.get()->panels) {
+    panel_product(x.data(), static_cast<std::size_t>(x.outerStride()),
+                  static_cast<std::size_t>(x.rows()), *panels, out.data());
+    return;
+  }
   const SingleThreaded guard;
   const bool dense = x.outerStride() == x.cols();
 
@@ -164,12 +169,6 @@ void matmul_nt(const MatrixView& x, const PackedMatrix& b, MatrixMap out) {
     const auto height = static_cast<std::size_t>(
         std::ranges::find_if(kHeights, [&](Index h) { return h <= left; }) - kHeights.begin());
     const std::size_t chosen = std::min(height, kHeights.size() - 1);
-    if (chosen > 0 && b.get()->panels) {
-      panel_product(x.row_data(begin), static_cast<std::size_t>(x.outerStride()),
-                    static_cast<std::size_t>(left), *b.get()->panels,
-                    out.data() + begin * out.cols());
-      return;
-    }
     const Index count = std::min(kHeights[chosen], left);
     if (dense && count == kHeights[chosen]) {
       b.get()->multiply(chosen, x.row_data(begin), out.data() + begin * out.cols());

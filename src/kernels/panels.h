@@ -1,4 +1,4 @@
-/// Products of a few rows without oneDNN, which allocates memory in every call.
+/// Products without oneDNN, which allocates memory in every call.
 #pragma once
 
 #include <cstddef>

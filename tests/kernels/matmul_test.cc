@@ -211,7 +211,7 @@ TEST_CASE("matmul_nt: no rows, nothing packed, a copy") {
   CHECK(multiply(MatrixView(nullptr, 3, 0), nothing).size() == 0);
 }
 
-TEST_CASE("matmul_nt: few rows need no memory where there are vectors of 16 floats") {
+TEST_CASE("matmul_nt: no memory is allocated where there are vectors of 16 floats") {
   // more than one panel of columns, and sums in one part, and in several
   for (const Shape& shape : kShapes) {
     CAPTURE(shape.d);
