@@ -20,9 +20,9 @@ namespace {
 struct Shape {
   Index d, m;
 };
-constexpr Shape kShapes[] = {{342, 10}, {64, 10},  {342, 342}, {2048, 1000}, {37, 7},
-                             {1, 1},    {1000, 1}, {100, 37},  {16, 16},     {3, 200},
-                             {600, 65}, {1025, 130}};
+constexpr Shape kShapes[] = {{342, 10}, {64, 10}, {342, 342}, {2048, 1000},
+                             {37, 7},   {1, 1},   {1000, 1},  {100, 37},
+                             {16, 16},  {3, 200}, {600, 65},  {1025, 130}};
 constexpr Index kMaxHeight = 300;
 
 Matrix multiply(const MatrixView& x, const kernels::PackedMatrix& b) {
