@@ -15,7 +15,7 @@ export CCACHE_BASEDIR = $(CURDIR)
 configure = CMAKE_CXX_COMPILER_LAUNCHER="$$(command -v ccache)" cmake --preset
 formatted = find include src tests bench examples python -name '*.h' -o -name '*.cc'
 
-.PHONY: help build demo test asan tsan bench format format-check wheel install clean
+.PHONY: help build demo test asan tsan tsan-shared bench format format-check wheel install clean
 
 help:
 	@echo "make build         install what is missing (Debian 12), build the command build/release/ood"
@@ -23,6 +23,7 @@ help:
 	@echo "make test          build everything and run all tests"
 	@echo "make asan          the tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make tsan          the tests under ThreadSanitizer"
+	@echo "make tsan-shared   of these, only that one detector may be shared by threads"
 	@echo "make bench         run the benchmarks"
 	@echo "make format        format the C++ files; format-check only says which need it"
 	@echo "make wheel         the Python package for each Python that is here, into dist/"
@@ -46,9 +47,9 @@ test:
 	ctest --preset release --no-label-summary
 
 # clang's OpenMP runtime tells ThreadSanitizer where threads wait for each other; g++'s does not.
-tsan: export CC = clang-14
-tsan: export CXX = clang++-14
-tsan: export TSAN_OPTIONS = ignore_noninstrumented_modules=1
+tsan tsan-shared: export CC = clang-14
+tsan tsan-shared: export CXX = clang++-14
+tsan tsan-shared: export TSAN_OPTIONS = ignore_noninstrumented_modules=1
 
 asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/cmake/lsan.supp:print_suppressions=0
 
@@ -59,6 +60,15 @@ asan tsan:
 	cmake --build $(SANITIZED_BUILD)
 	ctest --test-dir $(SANITIZED_BUILD) --output-on-failure --no-label-summary \
 	  --label-exclude '^(slow|memory)$$'
+
+# A few minutes: the library and one test.
+tsan-shared: SANITIZED_BUILD = build/tsan
+tsan-shared:
+	scripts/install-deps --test --dev
+	$(configure) tsan -B $(SANITIZED_BUILD)
+	cmake --build $(SANITIZED_BUILD) --target ood_shared_tests
+	ctest --test-dir $(SANITIZED_BUILD) --output-on-failure --no-label-summary \
+	  --tests-regex '^shared_detector$$'
 
 bench:
 	scripts/install-deps

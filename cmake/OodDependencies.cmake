@@ -37,7 +37,7 @@ if(NOT OOD_CHART_JS)
   message(FATAL_ERROR
     "ood needs Chart.js: run scripts/install-deps, or apt-get install libjs-chart.js")
 endif()
-if(OOD_BUILD_CLI)
+if(OOD_BUILD_CLI OR OOD_BUILD_EXAMPLES)
   ood_require(CLI11 libcli11-dev)
   ood_require(tomlplusplus libtomlplusplus-dev)
 endif()

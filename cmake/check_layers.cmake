@@ -20,7 +20,7 @@ endmacro()
 # header has a layer; other files of src/ may have none.
 set(layers
   "matrix"
-  "batch|copies|exec|fields|log_softmax|logistic_regression|random|row_sample|serialize|weibull_tail|weight_distances"
+  "batch|copies|exec|fields|log_softmax|logistic_regression|random|row_sample|scratch|serialize|weibull_tail|weight_distances"
   "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|predicted_class|principal_space|reduce|residual_space|spectrum|stream"
   "accumulators/.*"
   "curves|drift|importance|intervals|metrics|quantiles|ranking|threshold"

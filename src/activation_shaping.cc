@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -14,8 +15,8 @@ namespace {
 
 /// The k-th largest entry of a row, 1 <= k <= D.
 float kth_largest(std::span<const float> row, Index k) {
-  thread_local std::vector<float> values;
-  values.assign(row.begin(), row.end());
+  Scratch scratch;
+  std::pmr::vector<float> values(row.begin(), row.end(), &scratch);
   const auto kth = values.begin() + (k - 1);
   std::nth_element(values.begin(), kth, values.end(), std::greater<>());
   return *kth;
@@ -23,7 +24,7 @@ float kth_largest(std::span<const float> row, Index k) {
 
 }  // namespace
 
-void non_negative_rows(const Batch& tile, bool relu, Matrix& out) {
+void non_negative_rows(const Batch& tile, bool relu, MatrixMap out) {
   out = *tile.features;
   for (Index i = 0; i < out.rows(); ++i) {
     auto row = out.row(i);
@@ -52,7 +53,7 @@ Index kept_entries(Index dim, double percentile) {
   return std::max<Index>(1, dim - static_cast<Index>(floor + (up ? 1 : 0)));
 }
 
-void largest_entries(std::span<const float> row, Index k, std::vector<Index>& columns) {
+void largest_entries(std::span<const float> row, Index k, std::pmr::vector<Index>& columns) {
   columns.clear();
   k = std::min<Index>(k, std::ssize(row));
   const float least = kth_largest(row, k);
@@ -62,7 +63,9 @@ void largest_entries(std::span<const float> row, Index k, std::vector<Index>& co
 }
 
 double sum_ratio(std::span<const float> row, Index k) {
-  thread_local std::vector<Index> columns;
+  Scratch scratch;
+  std::pmr::vector<Index> columns(&scratch);
+  columns.reserve(static_cast<std::size_t>(k));
   largest_entries(row, k, columns);
   return sum_ratio(row, columns);
 }

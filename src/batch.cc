@@ -42,15 +42,23 @@ Tensor3View slice_copies(const Tensor& tensor, Index begin, Index count) {
                    {strides[0], strides[1], strides[2]});
 }
 
+/// A field of a batch as messages call it, in two parts: nothing is allocated until one is written.
+struct FieldRows {
+  std::string_view group, name;
+  Index rows;
+};
+
 template <class Visit>
 void for_each_field_rows(const Batch& batch, const Visit& visit) {
-  if (batch.features) visit("features", batch.features->rows());
-  if (batch.logits) visit("logits", batch.logits->rows());
-  if (batch.labels) visit("labels", static_cast<Index>(batch.labels->size()));
-  for (const auto& [name, layer] : batch.layers) visit("layers/" + name, layer.rows());
-  if (batch.copy_features)
-    visit("copies/features", static_cast<Index>(batch.copy_features->shape()[1]));
-  if (batch.copy_logits) visit("copies/logits", static_cast<Index>(batch.copy_logits->shape()[1]));
+  const auto copy_rows = [](const Tensor3View& copies) {
+    return static_cast<Index>(copies.shape()[1]);
+  };
+  if (batch.features) visit({"", "features", batch.features->rows()});
+  if (batch.logits) visit({"", "logits", batch.logits->rows()});
+  if (batch.labels) visit({"", "labels", std::ssize(*batch.labels)});
+  for (const auto& [name, layer] : batch.layers) visit({"layers/", name, layer.rows()});
+  if (batch.copy_features) visit({"copies/", "features", copy_rows(*batch.copy_features)});
+  if (batch.copy_logits) visit({"copies/", "logits", copy_rows(*batch.copy_logits)});
 }
 
 SourceInfo describe(const Batch& arrays, const Head* head, std::string name) {
@@ -108,6 +116,11 @@ SourceInfo describe(const Batch& arrays, const Head* head, std::string name) {
 
 }  // namespace
 
+bool Inputs::any() const {
+  return std::ranges::any_of(kInputMembers,
+                             [this](const InputMember& input) { return this->*input.member; });
+}
+
 std::vector<std::string> Inputs::names() const {
   std::vector<std::string> names;
   for (const auto& [name, member] : kInputMembers)
@@ -128,14 +141,14 @@ Inputs Inputs::with(const Inputs& other) const {
 }
 
 Index Batch::rows() const {
-  std::optional<std::pair<std::string, Index>> first;
-  for_each_field_rows(*this, [&](const std::string& name, Index rows) {
-    if (!first) first.emplace(name, rows);
-    if (rows != first->second)
-      throw_invalid("batch: {} has {} rows, expected {} as {} has", name, rows, first->second,
-                    first->first);
+  std::optional<FieldRows> first;
+  for_each_field_rows(*this, [&](const FieldRows& field) {
+    if (!first) first = field;
+    if (field.rows != first->rows)
+      throw_invalid("batch: {}{} has {} rows, expected {} as {}{} has", field.group, field.name,
+                    field.rows, first->rows, first->group, first->name);
   });
-  return first ? first->second : 0;
+  return first ? first->rows : 0;
 }
 
 Batch Batch::slice(Index begin, Index count) const {

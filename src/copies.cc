@@ -1,6 +1,7 @@
 #include "ood/copies.h"
 
 #include "errors.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -22,8 +23,10 @@ void require_copies(const Tensor3View& copies, std::string_view what, Index leas
         fmt::format("{} has K = {} copies, expected {} or more", what, copies_of(copies), least));
 }
 
-void mean_of_copies(const Tensor3View& copies, Matrix& out) {
-  MatrixD sum = copy_rows(copies, 0).cast<double>();
+void mean_of_copies(const Tensor3View& copies, MatrixMap out) {
+  Scratch scratch;
+  MatrixDMap sum = scratch.matrix_d(out.rows(), out.cols());
+  sum = copy_rows(copies, 0).cast<double>();
   for (Index k = 1; k < copies_of(copies); ++k) sum += copy_rows(copies, k).cast<double>();
   out = (sum / static_cast<double>(copies_of(copies))).cast<float>();
 }

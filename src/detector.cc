@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <optional>
 
 #include "errors.h"
@@ -262,7 +263,7 @@ void Detector::fit(BatchSource& source, const Exec& exec) { fit(FitData{.train =
 
 void Detector::fit(const FitData& data, const Exec& exec) {
   fitted_ = false;
-  with_context(fmt::format("{}.fit", name()), [&] {
+  with_context(name(), ".fit", [&] {
     fit_data(data, exec);
     prepare();
   });
@@ -317,7 +318,7 @@ void Detector::check_batch(const Batch& batch) const {
   if (wanted.logits) check_width("logits", batch.logits->cols(), fitted_classes_);
   if (wanted.layers)
     for (const auto& [layer, view] : batch.layers)
-      check_width(("layers/" + layer).c_str(), view.cols(), 0);
+      if (view.cols() == 0) check_width(("layers/" + layer).c_str(), 0, 0);
   const auto copy_width = [](const Tensor3View& copies) {
     if (copies.shape()[0] == 0) throw_invalid("copies has 0 members, expected 1 or more");
     return static_cast<Index>(copies.shape()[2]);
@@ -332,18 +333,20 @@ void Detector::check_batch(const Batch& batch) const {
 }
 
 void Detector::score(const Batch& batch, std::span<float> out, const Exec& exec) const {
-  with_context(fmt::format("{}.score", name()), [&] {
+  with_context(name(), ".score", [&] {
     check_batch(batch);
     const Index rows = batch.rows();
     if (std::ssize(out) != rows)
       throw_invalid("out has {} entries, expected {} as the batch has rows", out.size(), rows);
     const Index tiles = (rows + kernels::kTileRows - 1) / kernels::kTileRows;
-    parallel_for(tiles, exec, [&](Index tile) {
+    const auto score_one = [&](Index tile) {
+      if (tiles == 1) return score_tile(batch, out);  // a slice may allocate
       const Index begin = tile * kernels::kTileRows;
       const Index count = std::min(kernels::kTileRows, rows - begin);
       score_tile(batch.slice(begin, count),
                  out.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
-    });
+    };
+    parallel_for(tiles, exec, std::cref(score_one));  // a std::function of it would be on the heap
   });
 }
 

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include <stdexcept>
-#include <string>
+#include <string_view>
 
 namespace ood {
 
@@ -13,16 +13,20 @@ template <class... Args>
   throw std::invalid_argument(fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// Runs `work`; what it throws about its input is passed on with who was at work.
+/// Runs `work`; what it throws about its input is passed on with who was at work: `<who><method>`.
 template <class Work>
-void with_context(const std::string& who, const Work& work) {
+void with_context(std::string_view who, std::string_view method, const Work& work) {
   try {
     work();
   } catch (const std::invalid_argument& error) {
-    throw std::invalid_argument(who + ": " + error.what());
+    throw std::invalid_argument(fmt::format("{}{}: {}", who, method, error.what()));
   } catch (const std::domain_error& error) {
-    throw std::domain_error(who + ": " + error.what());
+    throw std::domain_error(fmt::format("{}{}: {}", who, method, error.what()));
   }
+}
+template <class Work>
+void with_context(std::string_view who, const Work& work) {
+  with_context(who, "", work);
 }
 
 }  // namespace ood

@@ -4,6 +4,7 @@
 
 #include "errors.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 #include "ood/stream.h"
 
 namespace ood {
@@ -83,17 +84,16 @@ std::vector<Member> members_of(std::string_view text) {
 
 namespace {
 
-/// The scores that each member gives to the rows of a tile, [n, m], on the calling thread.
-MatrixD score_members(const std::vector<Member>& members, const MemberView& view,
-                      const Batch& tile) {
-  MatrixD scores(tile.rows(), std::ssize(members));
-  std::vector<float> column(static_cast<std::size_t>(tile.rows()));
+/// The scores [n, m] that each member gives to the rows of a tile, on the calling thread.
+void score_members(const std::vector<Member>& members, const MemberView& view, const Batch& tile,
+                   MatrixDMap scores) {
+  Scratch scratch;
+  std::pmr::vector<float> column(static_cast<std::size_t>(tile.rows()), &scratch);
   for (std::size_t m = 0; m < members.size(); ++m) {
     members[m]->score(view(tile, m), column, {.threads = 1});
     for (std::size_t i = 0; i < column.size(); ++i)
       scores(static_cast<Index>(i), static_cast<Index>(m)) = static_cast<double>(column[i]);
   }
-  return scores;
 }
 
 /// The same of all rows of a source, in one pass.
@@ -105,8 +105,8 @@ MatrixD score_members(const std::vector<Member>& members, const MemberView& view
     parallel_for(tiles, exec, [&](Index tile) {
       const Index begin = tile * kernels::kTileRows;
       const Index count = std::min(kernels::kTileRows, batch.rows() - begin);
-      scores.middleRows(batch.first_row + begin, count) =
-          score_members(members, view, batch.slice(begin, count));
+      score_members(members, view, batch.slice(begin, count),
+                    {scores.row(batch.first_row + begin).data(), count, scores.cols()});
     });
   });
   return scores;
@@ -139,7 +139,9 @@ void CombinedMembers::prepare() {
 }
 
 void CombinedMembers::score(const MemberView& view, const Batch& tile, std::span<float> out) const {
-  const MatrixD scores = score_members(members, view, tile);
+  Scratch scratch;
+  const MatrixDMap scores = scratch.matrix_d(tile.rows(), std::ssize(members));
+  score_members(members, view, tile, scores);
   for (Index i = 0; i < scores.rows(); ++i)
     out[static_cast<std::size_t>(i)] = static_cast<float>(
         combination_.combine({scores.row(i).data(), static_cast<std::size_t>(scores.cols())}));

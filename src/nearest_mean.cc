@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -56,9 +57,11 @@ void NearestMean::prepare() {
 }
 
 void NearestMean::nearest(const MatrixView& x, std::span<float> out) const {
-  thread_local Matrix centered, y, dots;
-  thread_local std::vector<Index> nearest_class;
-  nearest_class.resize(out.size());
+  Scratch scratch;
+  std::pmr::vector<Index> nearest_class(out.size(), &scratch);
+  MatrixMap centered = scratch.matrix(x.rows(), x.cols());
+  MatrixMap y = scratch.matrix(x.rows(), transform_.rows());
+  MatrixMap dots = scratch.matrix(x.rows(), means_.rows());
   centered = x.rowwise() - center_.transpose();
   kernels::matmul_nt(centered, packed_transform_, y);
   kernels::matmul_nt(y, packed_means_, dots);

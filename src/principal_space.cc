@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "ood/scratch.h"
 #include "ood/spectrum.h"
 
 namespace ood {
@@ -34,7 +35,10 @@ void PrincipalSpace::prepare() {
 
 void PrincipalSpace::residual_norms(const MatrixView& x, std::span<float> out) const {
   constexpr std::array<double, 1> kTwo = {2.0};
-  thread_local Matrix moved, y, within, lengths;
+  Scratch scratch;
+  MatrixMap moved = scratch.matrix(x.rows(), x.cols()), within = scratch.matrix(x.rows(), x.cols());
+  MatrixMap y = scratch.matrix(x.rows(), basis_.rows());
+  MatrixMap lengths = scratch.matrix(x.rows(), 1);
   moved = x.rowwise() - mean_.transpose();
   kernels::matmul_nt(moved, forth_, y);
   kernels::matmul_nt(y, back_, within);

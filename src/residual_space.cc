@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "ood/scratch.h"
 #include "ood/spectrum.h"
 
 namespace ood {
@@ -48,7 +49,10 @@ void ResidualSpace::prepare() {
 
 void ResidualSpace::norms(const MatrixView& x, std::span<float> out) const {
   constexpr std::array<double, 1> kTwo = {2.0};
-  thread_local Matrix moved, y, lengths;
+  Scratch scratch;
+  MatrixMap moved = scratch.matrix(x.rows(), x.cols());
+  MatrixMap y = scratch.matrix(x.rows(), basis_.rows());
+  MatrixMap lengths = scratch.matrix(x.rows(), 1);
   moved = x.rowwise() - origin_.transpose();
   kernels::matmul_nt(moved, packed_basis_, y);
   kernels::row_norms(y, kTwo, lengths);

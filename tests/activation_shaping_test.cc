@@ -16,10 +16,12 @@ using namespace ood;
 namespace {
 
 std::vector<Index> largest(const std::vector<float>& row, Index k) {
-  std::vector<Index> columns;
+  std::pmr::vector<Index> columns;
   largest_entries(row, k, columns);
-  return columns;
+  return {columns.begin(), columns.end()};
 }
+
+MatrixMap map_of(Matrix& matrix) { return {matrix.data(), matrix.rows(), matrix.cols()}; }
 
 }  // namespace
 
@@ -56,30 +58,30 @@ TEST_CASE("activation_shaping: the ratio of sums") {
 }
 
 TEST_CASE("activation_shaping: a negative entry is an error that says where, or 0") {
-  Matrix rows = Matrix::Ones(5, 3), out;
+  Matrix rows = Matrix::Ones(5, 3), out(5, 3);
   rows(3, 1) = -0.5f;
   Batch tile;
   tile.features = rows;
   tile.first_row = 1'000;
-  CHECK_THROWS_WITH_AS(non_negative_rows(tile, false, out),
+  CHECK_THROWS_WITH_AS(non_negative_rows(tile, false, map_of(out)),
                        "features has -0.5 at row 1003, column 1, expected 0 or more, as after a "
                        "ReLU; relu = true takes negative entries for 0",
                        std::domain_error);
-  non_negative_rows(tile, true, out);
+  non_negative_rows(tile, true, map_of(out));
   rows(3, 1) = 0;
   CHECK(out == rows);
 }
 
 TEST_CASE("activation_shaping: a row with NaN or infinity becomes NaN, whatever else is in it") {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  Matrix rows = Matrix::Ones(4, 3), out;
+  Matrix rows = Matrix::Ones(4, 3), out(4, 3);
   rows.row(0) << -1, std::nanf(""), 2;
   rows.row(1) << -kInfinity, 1, 2;
   rows.row(2) << 1, 2, kInfinity;
   Batch tile;
   tile.features = rows;
   for (const bool relu : {false, true}) {
-    non_negative_rows(tile, relu, out);
+    non_negative_rows(tile, relu, map_of(out));
     CHECK(out.topRows(3).array().isNaN().all());
     CHECK(out.row(3) == rows.row(3));
   }

@@ -30,8 +30,8 @@ TEST_CASE("copies: rows of a copy, also of a slice") {
 
 TEST_CASE("copies: the mean does not overflow, and keeps NaN") {
   Tensor3 copies = {{{3e38f, 1}, {1, 2}}, {{3e38f, 4}, {std::nanf(""), 5}}};
-  Matrix mean;
-  mean_of_copies(view_of(copies), mean);
+  Matrix mean(2, 2);
+  mean_of_copies(view_of(copies), {mean.data(), 2, 2});
   CHECK(mean(0, 0) == 3e38f);
   CHECK(mean(0, 1) == 2.5f);
   CHECK(std::isnan(mean(1, 0)));

@@ -36,7 +36,7 @@ struct Inputs {
   Inputs without(const Inputs& other) const;
   /// What is set here or in `other`.
   Inputs with(const Inputs& other) const;
-  bool any() const { return !names().empty(); }
+  bool any() const;
 };
 
 /// In-distribution rows that a detector may be fitted on.

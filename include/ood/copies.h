@@ -18,7 +18,7 @@ void require_copies(const Tensor3View& copies, std::string_view what, Index leas
 
 /// out = 1/K sum_k x^k, [n, D], summed in float64; a row with NaN or infinity in any copy has it in
 /// its mean.
-void mean_of_copies(const Tensor3View& copies, Matrix& out);
+void mean_of_copies(const Tensor3View& copies, MatrixMap out);
 
 /// p^k = softmax of copy k of one row, and their mean m = 1/K sum_k p^k, in float64. The largest
 /// entry of m is known by what the others leave over, so that log m and p^k - m keep their relative

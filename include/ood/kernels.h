@@ -7,7 +7,8 @@
 ///
 /// Shapes: x [n, d] in rows with any stride; out [n]. A row's result depends on that row alone, not
 /// on its place in the batch, to the bit. A row that holds NaN or infinity gives NaN, never a
-/// number; n = 0 is fine.
+/// number; n = 0 is fine. A MatrixMap to be written to must have the shape that is named, a Matrix is
+/// resized.
 ///
 /// u = 2^-24 = 6.0e-8, the unit roundoff of float32; L = float32 lanes of the SIMD target, 1 to 16:
 /// a sum runs in L partial sums. Error bounds are for finite x, against exact arithmetic on the
@@ -16,6 +17,7 @@
 #pragma once
 
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -74,10 +76,12 @@ void row_generalized_entropy(const MatrixView& x, float gamma, Index top, std::s
 /// out[i, k] = (sum_j |x_ij|^orders[k])^(1 / orders[k]), 0 < orders[k]; the largest entry is
 /// factored out, so that nothing overflows for large orders or |x|. log|x| is taken once for all
 /// orders. Relative error <= u (4 + (d / L + 8 + 8 log d) / orders[k]).
+void row_norms(const MatrixView& x, std::span<const double> orders, MatrixMap out);
 void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out);
 
-/// out_i = x_i / |x_i|_2, [n, d]; out is resized and is not x. A row of zeros stays zero; no norm
+/// out_i = x_i / |x_i|_2, [n, d]; out is not x. A row of zeros stays zero; no norm
 /// overflows or underflows on the way. Relative error of each entry <= u (d / L + 8).
+void normalize_rows(const MatrixView& x, MatrixMap out);
 void normalize_rows(const MatrixView& x, Matrix& out);
 
 /// out_i = <x_i, b_{labels_i}>, b [C, d]. Error <= u (d / L + 8) sum_j |x_ij b_j|.
@@ -100,6 +104,8 @@ class PackedMatrix {
   explicit PackedMatrix(const MatrixView& b);
   Index rows() const { return rows_; }  ///< m
   Index cols() const { return cols_; }  ///< d
+  /// Whether a product allocates memory, as oneDNN does in each call: not with AVX-512.
+  bool allocates() const;
   struct Impl;
   const Impl* get() const { return impl_.get(); }
 
@@ -108,9 +114,10 @@ class PackedMatrix {
   std::shared_ptr<const Impl> impl_;
 };
 
-/// out = x b^T, [n, m] float32; out is resized. |error| <= d u |x_i| |b_j| (norms): float32
+/// out = x b^T, [n, m] float32. |error| <= d u |x_i| |b_j| (norms): float32
 /// products, float32 sums, whatever order the library takes, the same for every row and every n. An
 /// infinite entry gives infinity or NaN in its row.
+void matmul_nt(const MatrixView& x, const PackedMatrix& b, MatrixMap out);
 void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out);
 
 // --- Epilogues on a tile of products, dots [n, m] ----------------------------------------------
@@ -127,8 +134,9 @@ void row_argmax_affine(const MatrixView& dots, float scale, std::span<const floa
 void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale,
                             std::span<const float> offset, std::span<float> out);
 
-/// out_ij = scale cos(dots_ij + offset_j), [n, m]; out is resized. |error| <= u scale (2 |dots_ij +
+/// out_ij = scale cos(dots_ij + offset_j), [n, m]. |error| <= u scale (2 |dots_ij +
 /// offset_j| + 16). NaN where |dots_ij + offset_j| > 39,000: there float32 has no angle left.
+void cosines(const MatrixView& dots, std::span<const float> offset, float scale, MatrixMap out);
 void cosines(const MatrixView& dots, std::span<const float> offset, float scale, Matrix& out);
 
 /// Adds rows to running column sums in the log domain: for e_ij = scale_i dots_ij + shift_i,
@@ -147,7 +155,9 @@ class NearestRows {
  public:
   /// slack, one for each query or none: how much below the k-th key a row may be and still be kept
   /// for a closer look, see candidates(). Up to kMostCandidates rows beyond k are.
-  NearestRows(Index queries, Index k, std::span<const float> slack = {});
+  /// What is kept lies in `memory`.
+  NearestRows(Index queries, Index k, std::span<const float> slack = {},
+              std::pmr::memory_resource* memory = std::pmr::get_default_resource());
   static constexpr Index kMostCandidates = 4096;
   /// dots [n, m] of all n queries with the m bank rows first_row .., half_norms [m] = |b|^2 / 2 of
   /// those rows: nearest = largest dots - half_norms.
@@ -157,21 +167,23 @@ class NearestRows {
   std::vector<Index> kth() const;
   /// The k nearest bank rows of one query and those within its slack, in no order. Empty for a
   /// query whose products are not numbers.
-  std::vector<Index> candidates(Index query) const;
+  std::pmr::vector<Index> candidates(
+      Index query, std::pmr::memory_resource* memory = std::pmr::get_default_resource()) const;
 
  private:
   struct Candidate {
     float key;  // dots - half_norm: larger is nearer
     Index row;
   };
-  void shrink(std::vector<Candidate>& candidates, float& threshold, float slack) const;
+  void shrink(std::pmr::vector<Candidate>& candidates, float& threshold, float slack) const;
   void require_seen(std::size_t rows) const;
+  std::size_t capacity() const;
   float slack_of(std::size_t query) const { return slack_.empty() ? 0.0f : slack_[query]; }
   Index k_;
-  std::vector<float> slack_;
-  std::vector<std::vector<Candidate>> candidates_;
-  std::vector<float> thresholds_;
-  std::vector<char> invalid_;
+  std::pmr::vector<float> slack_;
+  std::pmr::vector<std::pmr::vector<Candidate>> candidates_;
+  std::pmr::vector<float> thresholds_;
+  std::pmr::vector<char> invalid_;
 };
 
 // --- Second moments ----------------------------------------------------------------------------

@@ -30,9 +30,13 @@ class LinearHead {
     packed_weight_ = kernels::PackedMatrix(MatrixView(weight_));
   }
   /// out = z W^T + b, [n, C], on the calling thread. Error of kernels::matmul_nt, and one rounding.
-  void logits(const MatrixView& z, Matrix& out) const {
+  void logits(const MatrixView& z, MatrixMap out) const {
     kernels::matmul_nt(z, packed_weight_, out);
     out.rowwise() += bias_.transpose();
+  }
+  void logits(const MatrixView& z, Matrix& out) const {  // which is resized
+    out.resize(z.rows(), classes());
+    logits(z, MatrixMap(out.data(), out.rows(), out.cols()));
   }
 
   const Matrix& weight() const { return weight_; }  ///< W [C, D]

@@ -23,6 +23,11 @@ using Vector = Eigen::VectorXf;
 using MatrixD = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using VectorD = Eigen::VectorXd;
 
+/// The same in somebody else's memory, to be written to; ood/scratch.h makes them.
+using MatrixMap = Eigen::Map<Matrix>;
+using MatrixDMap = Eigen::Map<MatrixD>;
+using VectorDMap = Eigen::Map<VectorD>;
+
 /// A read-only view of rows in somebody else's memory: entries of a row lie side by side, rows may
 /// be any distance apart (`outerStride`, in floats). An Eigen expression; copying it rebinds, never
 /// copies data.
@@ -35,6 +40,8 @@ class MatrixView : public Eigen::Map<const Matrix, Eigen::Unaligned, Eigen::Oute
       : Map(data, rows, cols, Eigen::OuterStride<>(stride)) {}
   MatrixView(const float* data, Index rows, Index cols) : MatrixView(data, rows, cols, cols) {}
   MatrixView(const Matrix& matrix)  // NOLINT: a matrix is a view of itself
+      : MatrixView(matrix.data(), matrix.rows(), matrix.cols()) {}
+  MatrixView(const MatrixMap& matrix)  // NOLINT
       : MatrixView(matrix.data(), matrix.rows(), matrix.cols()) {}
   MatrixView(const MatrixView&) = default;
   MatrixView& operator=(const MatrixView& other) {

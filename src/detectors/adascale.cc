@@ -8,6 +8,7 @@
 #include "ood/activation_shaping.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -88,7 +89,9 @@ void AdaScale::prepare() {
 }
 
 void AdaScale::shifts(const Batch& tile, std::span<double> out) const {
-  thread_local std::vector<Index> columns;
+  Scratch scratch;
+  std::pmr::vector<Index> columns(&scratch);
+  columns.reserve(static_cast<std::size_t>(tile.features->cols()));
   const Tensor3View& copies = *tile.copy_features;
   const auto count = static_cast<Index>(copies.shape()[0]);
   if (options_.copy >= count)
@@ -115,15 +118,15 @@ void AdaScale::shifts(const Batch& tile, std::span<double> out) const {
 }
 
 void AdaScale::score_tile(const Batch& tile, std::span<float> out) const {
-  thread_local Matrix positive, shaped, logits;
-  thread_local std::vector<double> q;
-  thread_local std::vector<float> squares, zeros;
+  Scratch scratch;
   const MatrixView& z = *tile.features;
-  q.resize(out.size());
+  MatrixMap positive = scratch.matrix(z.rows(), z.cols()),
+            shaped = scratch.matrix(z.rows(), z.cols());
+  std::pmr::vector<double> q(out.size(), &scratch);
+  std::pmr::vector<float> squares(out.size(), &scratch);
   shifts(tile, q);
   non_negative_rows(tile, true, positive);
   shaped = z;
-  squares.resize(out.size());
   for (Index i = 0; i < z.rows(); ++i) {
     const double own = q[static_cast<std::size_t>(i)];
     double r = own;  // NaN makes the row NaN
@@ -139,10 +142,12 @@ void AdaScale::score_tile(const Batch& tile, std::span<float> out) const {
     shaped.row(i) = (shaped.row(i).cast<double>() * std::exp(r)).cast<float>();
   }
   if (options_.variant == Variant::a) {
+    const MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
     head_.logits(shaped, logits);
     kernels::row_log_sum_exp(logits, 1.0f, out);
   } else {
-    zeros.assign(static_cast<std::size_t>(tile.logits->cols()), 0.0f);
+    const std::pmr::vector<float> zeros(static_cast<std::size_t>(tile.logits->cols()), 0.0f,
+                                        &scratch);
     kernels::row_log_sum_exp_affine(*tile.logits, squares, zeros, out);
   }
 }

@@ -9,6 +9,7 @@
 
 #include "errors.h"
 #include "ood/random.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -112,8 +113,6 @@ MatrixView ConjNorm::RowTerms::select(std::size_t model, Buffers& buffers) const
   const Member& member = members_[model];
   const double t = member.temperature;
   const Index rows = buffers.norms.rows();
-  buffers.scale.resize(static_cast<std::size_t>(rows));
-  buffers.shift.resize(static_cast<std::size_t>(rows));
   for (Index i = 0; i < rows; ++i) {
     const double unit = 1 / (static_cast<double>(buffers.norms(i, 2 * member.geometry)) + kTiny);
     const double size = static_cast<double>(buffers.norms(i, 2 * member.geometry + 1)) * unit;
@@ -165,17 +164,17 @@ void ConjNorm::PartitionSums::add(const Batch& batch) {
 }
 
 void ConjNorm::PartitionSums::add_rows(const MatrixView& x, Labels labels) {
-  thread_local RowTerms::Buffers buffers;
-  thread_local std::vector<float> own;  // <x_i, g_k> for the class k of row i alone
   const bool pooled = !per_class();
-  terms_->compute(x, pooled, buffers);
+  Scratch scratch;
+  RowTerms::Buffers buffers = terms_->compute(x, pooled, scratch);
+  // <x_i, g_k> for the class k of row i alone
+  std::pmr::vector<float> own(static_cast<std::size_t>(x.rows()), &scratch);
   for (std::size_t m = 0; m < models_.size(); ++m) {
     const MatrixView dots = terms_->select(m, buffers);
     if (pooled) {
       sums_[m].add_columns(dots, buffers.scale, buffers.shift);
       continue;
     }
-    own.resize(buffers.scale.size());
     kernels::row_dot_selected(x, models_[m]->gradients_, labels, own);
     for (std::size_t i = 0; i < own.size(); ++i)
       sums_[m].add(labels[i], static_cast<double>(buffers.scale[i]) * own[i] + buffers.shift[i]);
@@ -280,9 +279,9 @@ class ConjNorm::Group {
 
   /// Writes the scores of a tile into columns [column, column + size()) of out, from row `begin`.
   void score_tile(const MatrixView& x, MatrixD& out, Index begin, Index column) const {
-    thread_local RowTerms::Buffers buffers;
-    std::vector<float> scores(static_cast<std::size_t>(x.rows()));
-    terms_.compute(x, true, buffers);
+    Scratch scratch;
+    RowTerms::Buffers buffers = terms_.compute(x, true, scratch);
+    std::pmr::vector<float> scores(static_cast<std::size_t>(x.rows()), &scratch);
     for (std::size_t m = 0; m < models_.size(); ++m) {
       models_[m].score_rows(terms_.select(m, buffers), buffers, scores);
       for (Index i = 0; i < x.rows(); ++i)

@@ -8,6 +8,7 @@
 #include "ood/accumulators/row_moments.h"
 #include "ood/random.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -27,11 +28,10 @@ class Corp::MappedMoments {
 
   void add(const Batch& batch) {
     const MatrixView& z = *batch.features;
-    Matrix all(z.rows(), corp_->directions_.rows()), phi;
+    Matrix all(z.rows(), corp_->directions_.rows());
     for (Index begin = 0; begin < z.rows(); begin += kernels::kTileRows) {
       const Index count = std::min(kernels::kTileRows, z.rows() - begin);
-      corp_->map(z.middle_rows(begin, count), phi);
-      all.middleRows(begin, count) = phi;
+      corp_->map(z.middle_rows(begin, count), {all.row(begin).data(), count, all.cols()});
     }
     Batch mapped;
     mapped.features = all;
@@ -76,8 +76,10 @@ void Corp::draw_features(Index dim) {
   directions_ = kernels::PackedMatrix(directions);
 }
 
-void Corp::map(const MatrixView& z, Matrix& phi) const {
-  thread_local Matrix unit, dots;
+void Corp::map(const MatrixView& z, MatrixMap phi) const {
+  Scratch scratch;
+  const MatrixMap unit = scratch.matrix(z.rows(), z.cols());
+  const MatrixMap dots = scratch.matrix(z.rows(), directions_.rows());
   kernels::normalize_rows(z, unit);
   kernels::matmul_nt(unit, directions_, dots);
   const double scale = std::sqrt(2.0 / static_cast<double>(options_.dimension));

@@ -130,9 +130,13 @@ Batch Layers::layer_of(const Batch& batch, std::size_t layer) const {
   if (found->second.cols() != widths_[layer])
     throw_invalid("layers/{} has {} columns, expected {}", names_[layer], found->second.cols(),
                   widths_[layer]);
-  Batch part = batch;
+  Batch part;  // copying the layers would allocate
   part.features = found->second;
-  part.layers.clear();
+  part.logits = batch.logits;
+  part.labels = batch.labels;
+  part.copy_features = batch.copy_features;
+  part.copy_logits = batch.copy_logits;
+  part.first_row = batch.first_row;
   return part;
 }
 

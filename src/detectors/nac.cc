@@ -7,6 +7,7 @@
 #include "errors.h"
 #include "ood/random.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -56,11 +57,12 @@ class Nac::Counts {
   Inputs inputs() const { return {.features = true, .logits = true}; }
 
   void add(const Batch& batch) {
-    Matrix x;
     for (Index begin = 0; begin < batch.rows(); begin += kernels::kTileRows) {
       const Batch tile = batch.slice(begin, std::min(kernels::kTileRows, batch.rows() - begin));
       const auto chosen = chosen_->begin() + tile.first_row;
       if (std::count(chosen, chosen + tile.rows(), 1) == 0) continue;
+      Scratch scratch;
+      const MatrixMap x = scratch.matrix(tile.rows(), nac_->weight_.cols());
       nac_->states(tile, x);
       for (Index i = 0; i < x.rows(); ++i)
         if (chosen[i] == 1)
@@ -100,13 +102,12 @@ void Nac::set_up() {
   packed_weight_ = kernels::PackedMatrix(Matrix(weight_.transpose()));
 }
 
-void Nac::states(const Batch& tile, Matrix& x) const {
+void Nac::states(const Batch& tile, MatrixMap x) const {
   const MatrixView& f = *tile.logits;
-  thread_local Matrix p;
-  thread_local std::vector<double> exps;
-  exps.resize(static_cast<std::size_t>(f.cols()));
+  Scratch scratch;
+  MatrixMap p = scratch.matrix(f.rows(), f.cols());
+  std::pmr::vector<double> exps(static_cast<std::size_t>(f.cols()), &scratch);
   const double uniform = 1 / static_cast<double>(f.cols());
-  p.resize(f.rows(), f.cols());
   for (Index i = 0; i < f.rows(); ++i) {  // in float64: what p loses may carry states over an edge
     const float* row = f.row_data(i);
     const double largest = static_cast<double>(*std::max_element(row, row + f.cols()));
@@ -128,7 +129,8 @@ Index Nac::bin_of(float x) const {
 }
 
 void Nac::score_tile(const Batch& tile, std::span<float> out) const {
-  thread_local Matrix x;
+  Scratch scratch;
+  const MatrixMap x = scratch.matrix(tile.rows(), weight_.cols());
   states(tile, x);
   for (Index i = 0; i < x.rows(); ++i) {
     double sum = 0;

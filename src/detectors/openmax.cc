@@ -12,6 +12,7 @@
 #include "ood/accumulators/classified_logits.h"
 #include "ood/accumulators/largest_distances.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -53,7 +54,8 @@ void OpenMax::prepare() {
 }
 
 void OpenMax::score_tile(const Batch& tile, std::span<float> out) const {
-  thread_local Eigen::RowVectorXd f;
+  Scratch scratch;
+  RowVectorDMap f(scratch.vector_d(tile.logits->cols()).data(), tile.logits->cols());
   for (std::size_t i = 0; i < out.size(); ++i) {
     f = tile.logits->row(static_cast<Index>(i)).cast<double>();
     out[i] =
@@ -61,10 +63,10 @@ void OpenMax::score_tile(const Batch& tile, std::span<float> out) const {
   }
 }
 
-double OpenMax::score_row(const Eigen::RowVectorXd& f) const {
-  thread_local std::vector<Index> ranked;
-  thread_local Eigen::RowVectorXd revised;
-  ranked.resize(static_cast<std::size_t>(f.size()));
+double OpenMax::score_row(const RowVectorDMap& f) const {
+  Scratch scratch;
+  std::pmr::vector<Index> ranked(static_cast<std::size_t>(f.size()), &scratch);
+  RowVectorDMap revised(scratch.vector_d(f.size()).data(), f.size());
   std::iota(ranked.begin(), ranked.end(), 0);
   const Index alpha = std::min(options_.alpha, f.size());
   std::ranges::partial_sort(ranked, ranked.begin() + alpha,

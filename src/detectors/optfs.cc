@@ -8,6 +8,7 @@
 #include "ood/kernels.h"
 #include "ood/quantiles.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -79,9 +80,10 @@ void OptFs::prepare() {
 }
 
 void OptFs::score_tile(const Batch& tile, std::span<float> out) const {
-  thread_local Matrix shaped, logits;
+  Scratch scratch;
   const MatrixView& z = *tile.features;
-  shaped.resize(z.rows(), z.cols());
+  MatrixMap shaped = scratch.matrix(z.rows(), z.cols());
+  const MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
   for (Index i = 0; i < z.rows(); ++i) {
     const float* from = z.row_data(i);
     float* to = shaped.row(i).data();

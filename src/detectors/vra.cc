@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "errors.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -77,12 +78,13 @@ void Vra::prepare() {
 }
 
 void Vra::score_tile(const Batch& tile, std::span<float> out) const {
-  thread_local Matrix shaped, logits;
+  Scratch scratch;
   const MatrixView& z = *tile.features;
+  MatrixMap shaped = scratch.matrix(z.rows(), z.cols());
+  const MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
   const bool clip = options_.below == Below::clip;
   const double* low = low_.data();
   const double* high = high_.data();
-  shaped.resize(z.rows(), z.cols());
   for (Index i = 0; i < z.rows(); ++i) {
     const float* from = z.row_data(i);
     float* to = shaped.row(i).data();

@@ -7,6 +7,7 @@
 #include "ood/accumulators/class_moments.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 #include "ood/spectrum.h"
 
 namespace ood {
@@ -68,9 +69,13 @@ void Wdiscood::prepare() {
 
 void Wdiscood::score_tile(const Batch& tile, std::span<float> out) const {
   constexpr std::array<double, 1> kTwo = {2.0};
-  thread_local Matrix centered, y, g, h, dots, residual;
-  thread_local std::vector<Index> nearest;
-  nearest.resize(out.size());
+  Scratch scratch;
+  const Index n = tile.rows();
+  MatrixMap centered = scratch.matrix(n, tile.features->cols());
+  const MatrixMap y = scratch.matrix(n, rank_);
+  MatrixMap g = scratch.matrix(n, discriminants_), h = scratch.matrix(n, rank_ - discriminants_);
+  const MatrixMap dots = scratch.matrix(n, class_places_.rows()), residual = scratch.matrix(n, 1);
+  std::pmr::vector<Index> nearest(out.size(), &scratch);
   centered = tile.features->rowwise() - center_.transpose();
   kernels::matmul_nt(centered, packed_transform_, y);
   g = y.leftCols(discriminants_);

@@ -8,6 +8,7 @@
 #include "errors.h"
 #include "ood/random.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -169,8 +170,8 @@ double Weiper::Bins::divergence(const float* counts, Index entries, Index window
   };
   const double mean_sum = mean.sum() + static_cast<double>(bins) * epsilon;
   const double share = 1 / (static_cast<double>(window) * static_cast<double>(entries));
-  thread_local std::vector<double> smooth;
-  smooth.resize(static_cast<std::size_t>(bins));
+  Scratch scratch;
+  std::pmr::vector<double> smooth(static_cast<std::size_t>(bins), &scratch);
   double sum = 0, inside = 0;  // counts are whole numbers: a running sum stays exact
   for (Index k = -left; k < window - left; ++k) inside += at(k);
   for (Index k = 0; k < bins; ++k) {
@@ -233,8 +234,9 @@ void Weiper::perturb_weights() {
 
 template <class Visit>
 void Weiper::for_each_logits(const MatrixView& z, const Visit& visit) const {
-  thread_local Matrix a;
   for (const Block& block : blocks_) {
+    Scratch scratch;
+    MatrixMap a = scratch.matrix(z.rows(), block.weight.rows());
     kernels::matmul_nt(z, block.weight, a);
     a.rowwise() += block.bias.transpose();
     visit(a);
@@ -244,12 +246,14 @@ void Weiper::for_each_logits(const MatrixView& z, const Visit& visit) const {
 void Weiper::score_tile(const Batch& tile, std::span<float> out) const {
   const MatrixView& z = *tile.features;
   const Index classes = head_.classes();
-  thread_local Matrix of_features, of_logits;
-  thread_local std::vector<float> log_confidence;
-  of_features.setZero(z.rows(), options_.bins);
-  of_logits.setZero(z.rows(), options_.bins);
-  log_confidence.resize(out.size());
-  VectorD confidence = VectorD::Zero(z.rows());
+  Scratch scratch;
+  MatrixMap of_features = scratch.matrix(z.rows(), options_.bins);
+  MatrixMap of_logits = scratch.matrix(z.rows(), options_.bins);
+  std::pmr::vector<float> log_confidence(out.size(), &scratch);
+  VectorDMap confidence = scratch.vector_d(z.rows());
+  of_features.setZero();
+  of_logits.setZero();
+  confidence.setZero();
   for_each_logits(z, [&](const MatrixView& a) {
     for (Index i = 0; i < z.rows(); ++i)
       logits_.count(a.row_data(i), a.cols(), of_logits.row(i).data());

@@ -3,13 +3,19 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <dnnl.hpp>
+#include <optional>
+#include <random>
 #include <unordered_map>
 
 #include "errors.h"
+#include "kernels/cpu/shapes.h"
 #include "kernels/dispatch.h"
 #include "kernels/matmul_isa.h"
+#include "kernels/panels.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 #include "single_threaded.h"
 
 namespace ood::kernels {
@@ -37,10 +43,21 @@ memory::desc row_major(Index rows, Index cols) {
   return {{rows, cols}, memory::data_type::f32, memory::format_tag::ab};
 }
 
-/// Grows, never shrinks: no allocation after warm-up.
-float* scratch(std::vector<float>& buffer, Index size) {
-  if (std::ssize(buffer) < size) buffer.resize(static_cast<std::size_t>(size));
-  return buffer.data();
+/// b as panels, where oneDNN has laid it out so.
+std::optional<Panels> panels_of(const memory& weights) {
+  const auto description = weights.get_desc().data;
+  const auto& layout = description.format_desc.blocking;
+  constexpr auto kWidth = static_cast<dnnl_dim_t>(Panels::kWidth);
+  const dnnl_dim_t depth = description.padded_dims[0];
+  if (description.format_kind != dnnl_blocked || layout.inner_nblks != 2 ||
+      layout.inner_idxs[0] != 0 || layout.inner_idxs[1] != 1 || layout.inner_blks[1] != kWidth ||
+      layout.strides[0] != layout.inner_blks[0] * kWidth || layout.strides[1] != depth * kWidth)
+    return std::nullopt;
+  return Panels{.data = static_cast<const float*>(weights.get_data_handle()),
+                .depth = static_cast<std::size_t>(description.dims[0]),
+                .padded_depth = static_cast<std::size_t>(depth),
+                .cols = static_cast<std::size_t>(description.dims[1]),
+                .part = static_cast<std::size_t>(description.dims[0])};
 }
 
 }  // namespace
@@ -52,6 +69,8 @@ struct PackedMatrix::Impl {
   };
   std::array<Product, kHeights.size()> products;
   memory weights;
+  /// There where panel_product() has the bits of oneDNN, and makes the products in its place.
+  std::optional<Panels> panels;
 
   explicit Impl(const MatrixView& b) {
     const Index rows = b.rows(), cols = b.cols();
@@ -73,13 +92,37 @@ struct PackedMatrix::Impl {
     weights = memory(layout, engine());
     dnnl::reorder(plain, weights).execute(stream(), plain, weights);
     stream().wait();
+    find_panels();
+  }
+
+  /// In which parts oneDNN makes its sums is not said anywhere, and may depend on shape and machine: so
+  /// it is tried. Where sums are made does not depend on their terms, so that a few rows of random
+  /// numbers, whose sums differ in nearly every other order, show for all.
+  void find_panels() {
+    panels = panels_of(weights);
+    if (!panels) return;
+    const Index rows = kHeights.back(), depth = products.back().source.dims()[1],
+                cols = products.back().result.dims()[1];
+    Matrix x(rows, depth), expected(rows, cols), got(rows, cols);
+    std::minstd_rand random;
+    for (float& entry : x.reshaped()) entry = static_cast<float>(random()) * 0x1p-30f - 1.0f;
+    multiply(kHeights.size() - 1, x.data(), expected.data());
+    for (const std::size_t part : {std::size_t{512}, std::size_t{1024}, panels->depth}) {
+      panels->part = part;
+      if (panel_product(x.data(), static_cast<std::size_t>(depth), static_cast<std::size_t>(rows),
+                        *panels, got.data()) &&
+          std::memcmp(got.data(), expected.data(),
+                      static_cast<std::size_t>(got.size()) * sizeof(float)) == 0)
+        return;
+    }
+    panels.reset();
   }
 
   void multiply(std::size_t height, const float* source, float* result) const {
-    thread_local std::vector<float> scratchpad_buffer;
     const Product& product = products[height];
+    Scratch scratch;
     const auto floats = static_cast<Index>(product.scratchpad.get_size() / sizeof(float) + 1);
-    memory scratchpad(product.scratchpad, engine(), scratch(scratchpad_buffer, floats));
+    memory scratchpad(product.scratchpad, engine(), scratch.matrix(1, floats).data());
     memory in(product.source, engine(), const_cast<float*>(source));
     memory out(product.result, engine(), result);
     product.primitive.execute(stream(), {{DNNL_ARG_SRC, in},
@@ -98,16 +141,27 @@ PackedMatrix::PackedMatrix(const MatrixView& b) {
   if (b.size() > 0) impl_ = std::make_shared<const Impl>(b);
 }
 
+bool PackedMatrix::allocates() const { return impl_ != nullptr && !impl_->panels; }
+
 void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out) {
+  out.resize(x.rows(), b.rows());
+  matmul_nt(x, b, map_of(out));
+}
+
+void matmul_nt(const MatrixView& x, const PackedMatrix& b, MatrixMap out) {
   if (x.cols() != b.cols())
     throw_invalid("matmul_nt: x has {} columns, expected {} as b has", x.cols(), b.cols());
-  out.resize(x.rows(), b.rows());
+  require_shape("matmul_nt", out, x.rows(), b.rows());
   if (b.get() == nullptr) {  // nothing to add up
     out.setZero();
     return;
   }
+  if (const auto& panels = b.get()->panels) {
+    panel_product(x.data(), static_cast<std::size_t>(x.outerStride()),
+                  static_cast<std::size_t>(x.rows()), *panels, out.data());
+    return;
+  }
   const SingleThreaded guard;
-  thread_local std::vector<float> padded_source, padded_result;
   const bool dense = x.outerStride() == x.cols();
 
   for (Index begin = 0; begin < x.rows();) {
@@ -119,8 +173,9 @@ void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out) {
     if (dense && count == kHeights[chosen]) {
       b.get()->multiply(chosen, x.row_data(begin), out.data() + begin * out.cols());
     } else {
-      float* source = scratch(padded_source, kHeights[chosen] * x.cols());
-      float* result = scratch(padded_result, kHeights[chosen] * out.cols());
+      Scratch scratch;
+      float* const source = scratch.matrix(kHeights[chosen], x.cols()).data();
+      float* const result = scratch.matrix(kHeights[chosen], out.cols()).data();
       for (Index i = 0; i < count; ++i)
         std::copy_n(x.row_data(begin + i), x.cols(), source + i * x.cols());
       std::fill(source + count * x.cols(), source + kHeights[chosen] * x.cols(), 0.0f);

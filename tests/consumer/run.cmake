@@ -23,3 +23,11 @@ run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}" -B "${consumer}" -G "${GEN
   "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_PREFIX_PATH=${prefix}" -DCMAKE_BUILD_TYPE=Release)
 run("${CMAKE_COMMAND}" --build "${consumer}")
 run("${consumer}/consumer")
+
+# and the example that is a project of its own
+set(serve "${SCRATCH_DIR}/serve")
+run("${CMAKE_COMMAND}" -S "${CMAKE_CURRENT_LIST_DIR}/../../examples/serve" -B "${serve}"
+  -G "${GENERATOR}" "-DCMAKE_CXX_COMPILER=${CXX}" "-DCMAKE_PREFIX_PATH=${prefix}"
+  -DCMAKE_BUILD_TYPE=Release)
+run("${CMAKE_COMMAND}" --build "${serve}")
+run("${serve}/ood_serve" --help)

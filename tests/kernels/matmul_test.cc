@@ -20,8 +20,9 @@ namespace {
 struct Shape {
   Index d, m;
 };
-constexpr Shape kShapes[] = {{342, 10}, {64, 10},  {342, 342}, {2048, 1000}, {37, 7},
-                             {1, 1},    {1000, 1}, {100, 37},  {16, 16},     {3, 200}};
+constexpr Shape kShapes[] = {{342, 10}, {64, 10}, {342, 342}, {2048, 1000},
+                             {37, 7},   {1, 1},   {1000, 1},  {100, 37},
+                             {16, 16},  {3, 200}, {600, 65},  {1025, 130}};
 constexpr Index kMaxHeight = 300;
 
 Matrix multiply(const MatrixView& x, const kernels::PackedMatrix& b) {
@@ -208,6 +209,16 @@ TEST_CASE("matmul_nt: no rows, nothing packed, a copy") {
   CHECK(nothing.rows() == 0);
   CHECK(nothing.cols() == 0);
   CHECK(multiply(MatrixView(nullptr, 3, 0), nothing).size() == 0);
+}
+
+TEST_CASE("matmul_nt: no memory is allocated where there are vectors of 16 floats") {
+  // more than one panel of columns, and sums in one part, and in several
+  for (const Shape& shape : kShapes) {
+    CAPTURE(shape.d);
+    CAPTURE(shape.m);
+    const bool allocates = kernels::PackedMatrix(normal_rows(shape.m, shape.d, 57)).allocates();
+    CHECK(allocates == (kernels::matmul_backend().find("AVX-512") == std::string::npos));
+  }
 }
 
 TEST_CASE("matmul_nt: wrong sizes") {

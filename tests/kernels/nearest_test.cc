@@ -168,7 +168,8 @@ TEST_CASE(
       std::vector<float> sorted(keys.row(i).data(), keys.row(i).data() + 700);
       std::ranges::sort(sorted, std::greater<>());
       const float limit = sorted[19] - slack[static_cast<std::size_t>(i)];
-      auto rows = nearest.candidates(i);
+      const auto found = nearest.candidates(i);
+      std::vector<Index> rows(found.begin(), found.end());
       std::ranges::sort(rows);
       std::vector<Index> want;
       for (Index j = 0; j < 700; ++j)

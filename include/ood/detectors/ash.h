@@ -9,6 +9,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/linear_head.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -71,11 +72,15 @@ class Ash final : public Detector {
   void fit_state(BatchSource& source, const Exec&) override { head_.fit(*source.head()); }
   void prepare() override { head_.prepare(); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix z, shaped, logits;
-    thread_local std::vector<Index> largest;
+    Scratch scratch;
+    MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());
+    MatrixMap shaped = scratch.matrix(z.rows(), z.cols());
+    MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
     non_negative_rows(tile, options_.relu, z);
     const Index k = kept_entries(z.cols(), options_.percentile);
-    shaped.setZero(z.rows(), z.cols());
+    std::pmr::vector<Index> largest(&scratch);
+    largest.reserve(static_cast<std::size_t>(k));
+    shaped.setZero();
     for (Index i = 0; i < z.rows(); ++i) {
       const std::span<const float> row(z.row(i).data(), static_cast<std::size_t>(z.cols()));
       if (std::isnan(row[0])) {  // then all of the row is NaN

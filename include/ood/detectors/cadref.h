@@ -12,6 +12,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -134,9 +135,11 @@ class Cadref final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    const std::vector<Index> predicted = predicted_classes(*tile.logits);
+    Scratch scratch;
+    std::pmr::vector<Index> predicted(out.size(), &scratch);
+    predicted_classes(*tile.logits, predicted);
     confidences(options_.confidence, *tile.logits, out);
-    VectorD z, raising;
+    VectorDMap z = scratch.vector_d(tile.features->cols()), raising = scratch.vector_d(z.size());
     for (Index i = 0; i < std::ssize(predicted); ++i) {
       const Index y = predicted[static_cast<std::size_t>(i)];
       float& s = out[static_cast<std::size_t>(i)];

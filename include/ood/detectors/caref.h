@@ -7,6 +7,7 @@
 #include "ood/accumulators/predicted_class_means.h"
 #include "ood/detector.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -50,8 +51,10 @@ class Caref final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    const std::vector<Index> predicted = predicted_classes(*tile.logits);
-    VectorD z;
+    Scratch scratch;
+    std::pmr::vector<Index> predicted(out.size(), &scratch);
+    predicted_classes(*tile.logits, predicted);
+    VectorDMap z = scratch.vector_d(tile.features->cols());
     for (Index i = 0; i < std::ssize(predicted); ++i) {
       const Index y = predicted[static_cast<std::size_t>(i)];
       float& s = out[static_cast<std::size_t>(i)];

@@ -13,6 +13,7 @@
 #include "ood/importance.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -246,13 +247,18 @@ class ConjNorm final : public Detector {
     explicit RowTerms(std::span<const ConjNorm* const> models);
 
     struct Buffers {
-      Matrix norms, dots;               // of all models
-      std::vector<float> scale, shift;  // of the selected one
+      MatrixMap norms, dots;                 // of all models
+      std::pmr::vector<float> scale, shift;  // of the selected one
     };
     /// Norms, and products where wanted, of the rows of a tile.
-    void compute(const MatrixView& x, bool products, Buffers& buffers) const {
+    Buffers compute(const MatrixView& x, bool products, Scratch& scratch) const {
+      Buffers buffers = {scratch.matrix(x.rows(), std::ssize(orders_)),
+                         scratch.matrix(x.rows(), packed_gradients_.rows()),
+                         std::pmr::vector<float>(static_cast<std::size_t>(x.rows()), &scratch),
+                         std::pmr::vector<float>(static_cast<std::size_t>(x.rows()), &scratch)};
       kernels::row_norms(x, orders_, buffers.norms);
       if (products) kernels::matmul_nt(x, packed_gradients_, buffers.dots);
+      return buffers;
     }
     /// Fills scale and shift of a model; returns its products (without meaning if none were made).
     MatrixView select(std::size_t model, Buffers& buffers) const;
@@ -304,8 +310,8 @@ class ConjNorm final : public Detector {
   void set_offsets();
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local RowTerms::Buffers buffers;
-    terms_.compute(*tile.features, true, buffers);
+    Scratch scratch;
+    RowTerms::Buffers buffers = terms_.compute(*tile.features, true, scratch);
     score_rows(terms_.select(0, buffers), buffers, out);
   }
 

@@ -8,6 +8,7 @@
 #include "ood/kernels.h"
 #include "ood/principal_space.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -58,7 +59,8 @@ class Cop final : public Detector {
   }
   void prepare() override { space_.prepare(); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix unit;
+    Scratch scratch;
+    MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
     kernels::normalize_rows(*tile.features, unit);
     space_.residual_norms(unit, out);
     for (float& s : out) s = -s;

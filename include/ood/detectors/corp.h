@@ -5,6 +5,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/principal_space.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -68,9 +69,10 @@ class Corp final : public Detector {
   /// W and v, for features of width `dim`.
   void draw_features(Index dim);
   /// phi [n, M] of a tile, on the calling thread.
-  void map(const MatrixView& z, Matrix& phi) const;
+  void map(const MatrixView& z, MatrixMap phi) const;
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix phi;
+    Scratch scratch;
+    MatrixMap phi = scratch.matrix(tile.rows(), options_.dimension);
     map(*tile.features, phi);
     space_.residual_norms(phi, out);
     for (float& s : out) s = -s;

@@ -10,6 +10,7 @@
 #include "ood/copies.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -68,9 +69,9 @@ class CrossMax final : public Detector {
 
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    const std::vector<MatrixView> members = members_of(tile);
-    thread_local Matrix aggregated;
-    aggregated.resize(tile.rows(), members.front().cols());
+    Scratch scratch;
+    const std::pmr::vector<MatrixView> members = members_of(tile, scratch);
+    MatrixMap aggregated = scratch.matrix(tile.rows(), members.front().cols());
     for (Index i = 0; i < tile.rows(); ++i) aggregate(members, i, aggregated);
     if (options_.statistic == Statistic::energy)
       kernels::row_log_sum_exp(aggregated, 1.0f, out);
@@ -80,9 +81,18 @@ class CrossMax final : public Detector {
       kernels::row_log_max_probability(aggregated, 1.0f, out);
   }
 
-  std::vector<MatrixView> members_of(const Batch& tile) const {
-    std::vector<MatrixView> members;
+  std::pmr::vector<MatrixView> members_of(const Batch& tile, Scratch& scratch) const {
     const bool layers = options_.members == Members::layers;
+    const std::size_t count = layers ? tile.layers.size() : tile.copy_logits->shape()[0];
+    const auto fail = [&](const std::string& expected) {
+      throw std::domain_error((layers ? "layers has " : "copies/logits has ") +
+                              std::to_string(count) + " members, expected " + expected);
+    };
+    if (count < 2) fail("2 or more");
+    if (static_cast<Index>(count) < options_.k)
+      fail("k = " + std::to_string(options_.k) + " or more");
+    std::pmr::vector<MatrixView> members(&scratch);
+    members.reserve(count);
     if (layers) {
       for (const auto& [name, rows] : tile.layers) {
         members.push_back(rows);
@@ -92,21 +102,16 @@ class CrossMax final : public Detector {
                                   " as layers/" + tile.layers.begin()->first);
       }
     } else {
-      for (std::size_t k = 0; k < tile.copy_logits->shape()[0]; ++k)
+      for (std::size_t k = 0; k < count; ++k)
         members.push_back(copy_rows(*tile.copy_logits, static_cast<Index>(k)));
     }
-    const std::string has = (layers ? "layers has " : "copies/logits has ") +
-                            std::to_string(members.size()) + " members, expected ";
-    if (members.size() < 2) throw std::domain_error(has + "2 or more");
-    if (std::ssize(members) < options_.k)
-      throw std::domain_error(has + "k = " + std::to_string(options_.k) + " or more");
     return members;
   }
 
   /// Y of row i, into that row of `out`; NaN where a member is not finite.
-  void aggregate(const std::vector<MatrixView>& members, Index i, Matrix& out) const {
-    thread_local MatrixD b;  // [C, members]
-    b.resize(out.cols(), std::ssize(members));
+  void aggregate(std::span<const MatrixView> members, Index i, MatrixMap out) const {
+    Scratch scratch;
+    MatrixDMap b = scratch.matrix_d(out.cols(), std::ssize(members));
     for (Index m = 0; m < b.cols(); ++m) {
       const auto f = members[static_cast<std::size_t>(m)].row(i).cast<double>();
       b.col(m) = (f.array() - f.maxCoeff()).matrix().transpose();

@@ -10,6 +10,7 @@
 #include "ood/linear_head.h"
 #include "ood/quantiles.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -70,7 +71,8 @@ class Dice final : public Detector {
   }
   void prepare() override { head_.prepare(); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix logits;
+    Scratch scratch;
+    MatrixMap logits = scratch.matrix(tile.rows(), head_.classes());
     head_.logits(*tile.features, logits);
     kernels::row_log_sum_exp(logits, 1.0f, out);
   }

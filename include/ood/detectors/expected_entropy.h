@@ -5,6 +5,7 @@
 #include "ood/copies.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -35,10 +36,10 @@ class ExpectedEntropy final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const Tensor3View& logits = *tile.copy_logits;
     require_copies(logits, "copies/logits", 1);
-    thread_local std::vector<float> values;
-    thread_local VectorD sum;
-    values.resize(out.size());
-    sum = VectorD::Zero(tile.rows());
+    Scratch scratch;
+    std::pmr::vector<float> values(out.size(), &scratch);
+    VectorDMap sum = scratch.vector_d(tile.rows());
+    sum.setZero();
     const auto copies = static_cast<Index>(logits.shape()[0]);
     for (Index k = 0; k < copies; ++k) {
       kernels::row_negative_entropy(copy_rows(logits, k), values);

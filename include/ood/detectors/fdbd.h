@@ -9,6 +9,7 @@
 #include "ood/detector.h"
 #include "ood/predicted_class.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 #include "ood/weight_distances.h"
 
 namespace ood {
@@ -69,7 +70,9 @@ class Fdbd final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    const std::vector<Index> predicted = predicted_classes(*tile.logits);
+    Scratch scratch;
+    std::pmr::vector<Index> predicted(out.size(), &scratch);
+    predicted_classes(*tile.logits, predicted);
     for (Index i = 0; i < std::ssize(predicted); ++i) {
       const Index y = predicted[static_cast<std::size_t>(i)];
       float& s = out[static_cast<std::size_t>(i)];

@@ -7,6 +7,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/nearest_mean.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -108,18 +109,20 @@ class GaussianDensity final : public Detector {
   }
 
   /// y = W_c (z - center_c), with W_c^T W_c = S_c^-1: d_c^2 = |y - m_c|^2.
-  void whitened(const MatrixView& z, std::size_t c, Matrix& y) const {
-    thread_local Matrix centered;
+  void whitened(const MatrixView& z, std::size_t c, MatrixMap y) const {
+    Scratch scratch;
+    MatrixMap centered = scratch.matrix(z.rows(), z.cols());
     centered = z.rowwise() - centers_.row(static_cast<Index>(c));
     kernels::matmul_nt(centered, packed_transforms_[c], y);
   }
 
   void score_per_class(const MatrixView& z, std::span<float> out) const {
-    thread_local Matrix y, squared;
-    thread_local std::vector<float> of_class, minus_half;
-    const std::vector<Index> first(out.size(), 0);
-    squared.resize(z.rows(), classes());
-    of_class.resize(out.size());
+    Scratch scratch;
+    MatrixMap y = scratch.matrix(z.rows(), means_.cols());
+    MatrixMap squared = scratch.matrix(z.rows(), classes());
+    std::pmr::vector<float> of_class(out.size(), &scratch);
+    const std::pmr::vector<float> minus_half(out.size(), -0.5f, &scratch);
+    const std::pmr::vector<Index> first(out.size(), 0, &scratch);
     for (std::size_t c = 0; c < class_rows_.size(); ++c) {
       const auto place = static_cast<Index>(c);
       whitened(z, c, y);
@@ -127,7 +130,6 @@ class GaussianDensity final : public Detector {
                                              of_class);
       squared.col(place) = Eigen::Map<const Vector>(of_class.data(), z.rows());
     }
-    minus_half.assign(out.size(), -0.5f);
     kernels::row_log_sum_exp_affine(squared, minus_half, offsets_, out);
   }
 
@@ -135,12 +137,13 @@ class GaussianDensity final : public Detector {
   /// that nothing cancels: s = log pi_n - d_n^2 / 2 + constant + [log sum_c exp(a_c) - a_n] with
   /// a_c = <y, m_c> - |m_c|^2 / 2 + log pi_c.
   void score_tied(const MatrixView& z, std::span<float> out) const {
-    thread_local Matrix y, dots;
-    thread_local std::vector<Index> most;
-    thread_local std::vector<float> largest, all, squared, one;
-    for (auto* buffer : {&largest, &all, &squared}) buffer->resize(out.size());
-    most.resize(out.size());
-    one.assign(out.size(), 1.0f);
+    Scratch scratch;
+    MatrixMap y = scratch.matrix(z.rows(), means_.cols());
+    MatrixMap dots = scratch.matrix(z.rows(), classes());
+    std::pmr::vector<Index> most(out.size(), &scratch);
+    std::pmr::vector<float> largest(out.size(), &scratch), all(out.size(), &scratch),
+        squared(out.size(), &scratch);
+    const std::pmr::vector<float> one(out.size(), 1.0f, &scratch);
     whitened(z, 0, y);
     kernels::matmul_nt(y, packed_means_, dots);
     kernels::row_argmax_affine(dots, 1.0f, offsets_, most);

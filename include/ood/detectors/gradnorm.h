@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ood/detector.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -43,7 +44,10 @@ class GradNorm final : public Detector {
 
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    Eigen::ArrayXd f, e;
+    Scratch scratch;
+    VectorDMap f_row = scratch.vector_d(tile.logits->cols()),
+               e_row = scratch.vector_d(f_row.size());
+    auto f = f_row.array(), e = e_row.array();
     for (Index i = 0; i < std::ssize(out); ++i) {
       f = tile.logits->row(i).transpose().cast<double>();
       const double length = tile.features->row(i).cast<double>().lpNorm<1>();

@@ -13,6 +13,7 @@
 #include "ood/kernels.h"
 #include "ood/log_softmax.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -108,13 +109,12 @@ class KlMatching final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local MatrixD log_p;
-    thread_local Matrix p, dots;
-    thread_local VectorD row;
-    thread_local std::vector<Index> predicted;
-    log_p.resize(tile.rows(), tile.logits->cols());
-    p.resize(tile.rows(), tile.logits->cols());
-    predicted.resize(out.size());
+    Scratch scratch;
+    MatrixDMap log_p = scratch.matrix_d(tile.rows(), tile.logits->cols());
+    MatrixMap p = scratch.matrix(tile.rows(), tile.logits->cols());
+    MatrixMap dots = scratch.matrix(tile.rows(), packed_.rows());
+    VectorDMap row = scratch.vector_d(tile.logits->cols());
+    std::pmr::vector<Index> predicted(out.size(), &scratch);
     for (Index i = 0; i < tile.rows(); ++i) {
       predicted[static_cast<std::size_t>(i)] = log_softmax(*tile.logits, i, row);
       log_p.row(i) = row.transpose();

@@ -12,6 +12,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -90,22 +91,24 @@ class Knn final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix unit, dots;
+    Scratch scratch;
     MatrixView z = *tile.features;
     if (options_.normalize) {
+      const MatrixMap unit = scratch.matrix(z.rows(), z.cols());
       kernels::normalize_rows(z, unit);
       z = unit;
     }
-    thread_local std::vector<float> slack;
-    slack.resize(out.size());
+    std::pmr::vector<float> slack(out.size(), &scratch);
     // u = 2^-24: float32 sums of D products are off by less than 8 sqrt(D) u |z| |b|, almost surely
     const float error = 8 * std::sqrt(static_cast<float>(z.cols())) * 0x1p-24f;
     for (Index i = 0; i < z.rows(); ++i)
       slack[static_cast<std::size_t>(i)] =
           error * largest_norm_ * (z.row(i).norm() + largest_norm_);
-    kernels::NearestRows nearest(z.rows(), options_.k, slack);
+    float* const products = scratch.matrix(z.rows(), blocks_.front().rows()).data();
+    kernels::NearestRows nearest(z.rows(), options_.k, slack, &scratch);
     for (std::size_t b = 0; b < blocks_.size(); ++b) {
       const Index first = static_cast<Index>(b) * kBankBlockRows;
+      const MatrixMap dots(products, z.rows(), blocks_[b].rows());
       kernels::matmul_nt(z, blocks_[b], dots);
       nearest.update(
           dots,
@@ -113,14 +116,17 @@ class Knn final : public Detector {
               .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(dots.cols())),
           first);
     }
-    for (Index i = 0; i < z.rows(); ++i)
-      out[static_cast<std::size_t>(i)] = -distance(z.row_data(i), nearest.candidates(i));
+    for (Index i = 0; i < z.rows(); ++i) {
+      Scratch of_row;
+      out[static_cast<std::size_t>(i)] = -distance(z.row_data(i), nearest.candidates(i, &of_row));
+    }
   }
 
   /// Of one row to the k nearest of some rows of the bank, by differences; NaN without rows.
-  float distance(const float* z, const std::vector<Index>& rows) const {
+  float distance(const float* z, std::span<const Index> rows) const {
     if (rows.empty()) return std::numeric_limits<float>::quiet_NaN();
-    std::vector<float> squared(rows.size());
+    Scratch scratch;
+    std::pmr::vector<float> squared(rows.size(), &scratch);
     const MatrixView repeated(z, std::ssize(rows), bank_.cols(), 0);  // the same row for each
     kernels::row_squared_distance_selected(repeated, bank_, rows, squared);
     const auto kth = squared.begin() + (options_.k - 1);

@@ -6,6 +6,7 @@
 #include "ood/activation_shaping.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -48,11 +49,13 @@ class Lts final : public Detector {
 
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix z;
-    thread_local std::vector<float> factors, zeros;
+    Scratch scratch;
+    MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());
+    std::pmr::vector<float> factors(out.size(), &scratch);
+    const std::pmr::vector<float> zeros(static_cast<std::size_t>(tile.logits->cols()), 0.0f,
+                                        &scratch);
     non_negative_rows(tile, options_.relu, z);
     const Index k = kept_entries(z.cols(), options_.percentile);
-    factors.resize(out.size());
     for (std::size_t i = 0; i < out.size(); ++i) {
       const std::span<const float> row(z.row(static_cast<Index>(i)).data(),
                                        static_cast<std::size_t>(z.cols()));
@@ -60,7 +63,6 @@ class Lts final : public Detector {
       const double r = std::isnan(row[0]) ? static_cast<double>(row[0]) : sum_ratio(row, k);
       factors[i] = static_cast<float>(r * r);
     }
-    zeros.assign(static_cast<std::size_t>(tile.logits->cols()), 0.0f);
     kernels::row_log_sum_exp_affine(*tile.logits, factors, zeros, out);
   }
 

@@ -6,6 +6,7 @@
 #include "ood/kernels.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -67,9 +68,14 @@ class Mahalanobis final : public Detector {
   }
   void prepare() override { distance_.prepare(); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix unit;
-    if (options_.normalize) kernels::normalize_rows(*tile.features, unit);
-    distance_.nearest(options_.normalize ? MatrixView(unit) : *tile.features, out);
+    Scratch scratch;
+    MatrixView z = *tile.features;
+    if (options_.normalize) {
+      const MatrixMap unit = scratch.matrix(z.rows(), z.cols());
+      kernels::normalize_rows(z, unit);
+      z = unit;
+    }
+    distance_.nearest(z, out);
     for (float& s : out) s = -s;
   }
   Diagnostics found() const override {

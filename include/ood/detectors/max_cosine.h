@@ -9,6 +9,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -51,7 +52,9 @@ class MaxCosine final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     constexpr std::array<double, 1> kTwo = {2.0};
-    thread_local Matrix dots, norms;
+    Scratch scratch;
+    const MatrixMap dots = scratch.matrix(tile.rows(), packed_.rows()),
+                    norms = scratch.matrix(tile.rows(), 1);
     kernels::matmul_nt(*tile.features, packed_, dots);
     kernels::row_norms(*tile.features, kTwo, norms);
     kernels::row_max(dots, out);

@@ -3,6 +3,7 @@
 #include "ood/copies.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -31,7 +32,8 @@ class MeanLogitEnergy final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_logits, "copies/logits", 1);
-    thread_local Matrix mean;
+    Scratch scratch;
+    MatrixMap mean = scratch.matrix(tile.rows(), copy_rows(*tile.copy_logits, 0).cols());
     mean_of_copies(*tile.copy_logits, mean);
     kernels::row_log_sum_exp(mean, 1.0f, out);
   }

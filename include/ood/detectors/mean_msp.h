@@ -5,6 +5,7 @@
 #include "ood/copies.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -51,7 +52,8 @@ class MeanMsp final : public Detector {
     const Tensor3View& logits = *tile.copy_logits;
     require_copies(logits, "copies/logits", 1);
     if (options_.mean == Mean::logits) {
-      thread_local Matrix mean;
+      Scratch scratch;
+      MatrixMap mean = scratch.matrix(tile.rows(), copy_rows(logits, 0).cols());
       mean_of_copies(logits, mean);
       kernels::row_log_max_probability(mean, 1.0f, out);
     } else {

@@ -78,7 +78,7 @@ class Nac final : public Detector {
   /// W^T for products, and where bins meet.
   void set_up();
   /// alpha z g [n, D] of a tile, on the calling thread.
-  void states(const Batch& tile, Matrix& x) const;
+  void states(const Batch& tile, MatrixMap x) const;
   /// Of a state: the edges that are not above it.
   Index bin_of(float x) const;
   void score_tile(const Batch& tile, std::span<float> out) const override;

@@ -8,6 +8,7 @@
 #include "ood/detector.h"
 #include "ood/predicted_class.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -64,8 +65,10 @@ class Nci final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    const std::vector<Index> predicted = predicted_classes(*tile.logits);
-    VectorD z, centred;
+    Scratch scratch;
+    std::pmr::vector<Index> predicted(out.size(), &scratch);
+    predicted_classes(*tile.logits, predicted);
+    VectorDMap z = scratch.vector_d(tile.features->cols()), centred = scratch.vector_d(z.size());
     for (Index i = 0; i < std::ssize(predicted); ++i) {
       const Index y = predicted[static_cast<std::size_t>(i)];
       float& s = out[static_cast<std::size_t>(i)];

@@ -11,6 +11,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 #include "ood/spectrum.h"
 
 namespace ood {
@@ -113,7 +114,10 @@ class Neco final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     constexpr std::array<double, 1> kTwo = {2.0};
-    thread_local Matrix x, y, all, within;
+    Scratch scratch;
+    MatrixMap x = scratch.matrix(tile.rows(), tile.features->cols());
+    const MatrixMap y = scratch.matrix(x.rows(), packed_basis_.rows());
+    const MatrixMap all = scratch.matrix(x.rows(), 1), within = scratch.matrix(x.rows(), 1);
     x = (tile.features->rowwise() - mean_.transpose()) * scale_.asDiagonal();
     kernels::matmul_nt(x, packed_basis_, y);
     kernels::row_norms(y, kTwo, within);

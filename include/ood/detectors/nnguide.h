@@ -10,6 +10,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -125,25 +126,31 @@ class NnGuide final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     static constexpr std::array<float, kBankBlockRows> kNoNorms = {};  // nearest = largest product
-    thread_local Matrix unit, dots;
+    Scratch scratch;
+    const MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
+    float* const products = scratch.matrix(unit.rows(), blocks_.front().rows()).data();
     kernels::normalize_rows(*tile.features, unit);
-    kernels::NearestRows nearest(unit.rows(), options_.k);
+    kernels::NearestRows nearest(unit.rows(), options_.k, {}, &scratch);
     for (std::size_t b = 0; b < blocks_.size(); ++b) {
+      const MatrixMap dots(products, unit.rows(), blocks_[b].rows());
       kernels::matmul_nt(unit, blocks_[b], dots);
       nearest.update(dots, std::span(kNoNorms).first(static_cast<std::size_t>(dots.cols())),
                      static_cast<Index>(b) * kBankBlockRows);
     }
     kernels::row_log_sum_exp(*tile.logits, 1.0f, out);
-    for (Index i = 0; i < unit.rows(); ++i)
+    for (Index i = 0; i < unit.rows(); ++i) {
+      Scratch of_row;
       out[static_cast<std::size_t>(i)] *=
-          mean_product(MatrixView(unit).row_data(i), nearest.candidates(i));
+          mean_product(MatrixView(unit).row_data(i), nearest.candidates(i, &of_row));
+    }
   }
 
   /// Of one row with rows of the bank; NaN without rows.
-  float mean_product(const float* z, const std::vector<Index>& rows) const {
+  float mean_product(const float* z, std::span<const Index> rows) const {
     if (rows.empty()) return std::numeric_limits<float>::quiet_NaN();
-    std::vector<float> products(rows.size());
-    const std::vector<std::int64_t> chosen(rows.begin(), rows.end());
+    Scratch scratch;
+    std::pmr::vector<float> products(rows.size(), &scratch);
+    const std::pmr::vector<std::int64_t> chosen(rows.begin(), rows.end(), &scratch);
     const MatrixView repeated(z, std::ssize(rows), bank_.cols(), 0);  // the same row for each
     kernels::row_dot_selected(repeated, bank_, chosen, products);
     double sum = 0;

@@ -73,7 +73,8 @@ class OpenMax final : public Detector {
   void fit_state(BatchSource& source, const Exec& exec) override;
   void prepare() override;
   void score_tile(const Batch& tile, std::span<float> out) const override;
-  double score_row(const Eigen::RowVectorXd& f) const;
+  using RowVectorDMap = Eigen::Map<Eigen::RowVectorXd>;
+  double score_row(const RowVectorDMap& f) const;
   WeibullTail tail_of(Index c) const { return {smallest_[c], shapes_[c], log_scales_[c]}; }
 
   Options options_;

@@ -14,6 +14,7 @@
 #include "ood/linear_head.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -80,7 +81,11 @@ class Pnml final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     constexpr std::array<double, 1> kTwo = {2.0};
-    thread_local Matrix unit, y, lengths, logits;
+    Scratch scratch;
+    const MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
+    const MatrixMap y = scratch.matrix(unit.rows(), packed_transform_.rows());
+    const MatrixMap lengths = scratch.matrix(unit.rows(), 1);
+    const MatrixMap logits = scratch.matrix(unit.rows(), head_.classes());
     kernels::normalize_rows(*tile.features, unit);
     kernels::matmul_nt(unit, packed_transform_, y);
     kernels::row_norms(y, kTwo, lengths);  // g = |y|^2

@@ -8,6 +8,7 @@
 #include "ood/kernels.h"
 #include "ood/linear_head.h"
 #include "ood/quantiles.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -69,7 +70,9 @@ class ReAct final : public Detector {
   }
   void prepare() override { head_.prepare(); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix z, logits;
+    Scratch scratch;
+    MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());
+    MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
     // 0 z: what is cut off may be infinite, and then the row scores NaN
     z = tile.features->cwiseMin(static_cast<float>(clip_)) + 0.0f * *tile.features;
     head_.logits(z, logits);

@@ -12,6 +12,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -64,10 +65,10 @@ class Relation final : public Detector {
 
  private:
   /// p = softmax(f) of each row; NaN for a row with NaN or infinity.
-  static void softmax_rows(const MatrixView& logits, Matrix& p) {
-    std::vector<float> largest(static_cast<std::size_t>(logits.rows()));
+  static void softmax_rows(const MatrixView& logits, MatrixMap p) {
+    Scratch scratch;
+    std::pmr::vector<float> largest(static_cast<std::size_t>(logits.rows()), &scratch);
     kernels::row_max(logits, largest);
-    p.resize(logits.rows(), logits.cols());
     for (Index i = 0; i < p.rows(); ++i) {
       const auto max = static_cast<double>(largest[static_cast<std::size_t>(i)]);
       double sum = 0;
@@ -89,9 +90,9 @@ class Relation final : public Detector {
 
     Inputs inputs() const { return bank_.inputs(); }
     void add(const Batch& batch) {
-      Matrix unit, p;
+      Matrix unit, p(batch.rows(), batch.logits->cols());
       kernels::normalize_rows(*batch.features, unit);
-      softmax_rows(*batch.logits, p);
+      softmax_rows(*batch.logits, {p.data(), p.rows(), p.cols()});
       Batch related = batch;
       related.features = unit;
       related.logits = p;
@@ -126,11 +127,19 @@ class Relation final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix unit, p, cosines, agreement;
+    Scratch scratch;
+    const MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
+    const MatrixMap p = scratch.matrix(tile.rows(), tile.logits->cols());
+    const Index widest = direction_blocks_.front().rows();
+    float* const all_cosines = scratch.matrix(tile.rows(), widest).data();
+    float* const all_agreement = scratch.matrix(tile.rows(), widest).data();
     kernels::normalize_rows(*tile.features, unit);
     softmax_rows(*tile.logits, p);
     std::array<double, kernels::kTileRows> sums = {};
     for (std::size_t b = 0; b < direction_blocks_.size(); ++b) {
+      const Index width = direction_blocks_[b].rows();
+      const MatrixMap cosines(all_cosines, unit.rows(), width);
+      const MatrixMap agreement(all_agreement, unit.rows(), width);
       kernels::matmul_nt(unit, direction_blocks_[b], cosines);
       kernels::matmul_nt(p, probability_blocks_[b], agreement);
       for (Index i = 0; i < unit.rows(); ++i)

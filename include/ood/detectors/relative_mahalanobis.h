@@ -6,6 +6,7 @@
 #include "ood/kernels.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -75,11 +76,14 @@ class RelativeMahalanobis final : public Detector {
     background_.prepare();
   }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local std::vector<float> background;
-    thread_local Matrix unit;
-    background.resize(out.size());
-    if (options_.normalize) kernels::normalize_rows(*tile.features, unit);
-    const MatrixView z = options_.normalize ? MatrixView(unit) : *tile.features;
+    Scratch scratch;
+    std::pmr::vector<float> background(out.size(), &scratch);
+    MatrixView z = *tile.features;
+    if (options_.normalize) {
+      const MatrixMap unit = scratch.matrix(z.rows(), z.cols());
+      kernels::normalize_rows(z, unit);
+      z = unit;
+    }
     classes_.nearest(z, out);
     background_.nearest(z, background);
     for (std::size_t i = 0; i < out.size(); ++i) out[i] = background[i] - out[i];

@@ -6,6 +6,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/linear_head.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -55,7 +56,9 @@ class Scale final : public Detector {
   void fit_state(BatchSource& source, const Exec&) override { head_.fit(*source.head()); }
   void prepare() override { head_.prepare(); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix z, logits;
+    Scratch scratch;
+    MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());
+    MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
     non_negative_rows(tile, options_.relu, z);
     const Index k = kept_entries(z.cols(), options_.percentile);
     for (Index i = 0; i < z.rows(); ++i) {

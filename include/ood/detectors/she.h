@@ -10,6 +10,7 @@
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/reduce.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -60,11 +61,10 @@ class She final : public Detector {
 
  private:
   /// argmax_c f_c of each row, the first of equal ones; 0 for a row with NaN or infinity.
-  static std::vector<Index> predictions(const MatrixView& logits) {
-    std::vector<Index> classes(static_cast<std::size_t>(logits.rows()));
-    const std::vector<float> zeros(static_cast<std::size_t>(logits.cols()), 0.0f);
-    kernels::row_argmax_affine(logits, 1.0f, zeros, classes);
-    return classes;
+  static void predict(const MatrixView& logits, std::span<Index> out) {
+    Scratch scratch;
+    const std::pmr::vector<float> zeros(static_cast<std::size_t>(logits.cols()), 0.0f, &scratch);
+    kernels::row_argmax_affine(logits, 1.0f, zeros, out);
   }
 
   /// Hands the correctly classified rows on.
@@ -76,7 +76,8 @@ class She final : public Detector {
     Inputs inputs() const { return {.features = true, .logits = true, .labels = true}; }
 
     void add(const Batch& batch) {
-      const std::vector<Index> predicted = predictions(*batch.logits);
+      std::vector<Index> predicted(static_cast<std::size_t>(batch.rows()));
+      predict(*batch.logits, predicted);
       for (std::size_t i = 0; i < predicted.size(); ++i)
         if (predicted[i] == (*batch.labels)[i]) {
           Batch row;
@@ -113,22 +114,23 @@ class She final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local Matrix unit;
-    thread_local std::vector<float> largest;
-    const std::vector<Index> predicted = predictions(*tile.logits);
+    Scratch scratch;
+    std::pmr::vector<Index> predicted(out.size(), &scratch);
+    predict(*tile.logits, predicted);
     if (options_.metric == Metric::euclidean) {
       kernels::row_squared_distance_selected(*tile.features, patterns_, predicted, out);
       for (float& s : out) s = -std::sqrt(s);
     } else {
       MatrixView z = *tile.features;
       if (options_.metric == Metric::cosine) {
+        const MatrixMap unit = scratch.matrix(z.rows(), z.cols());
         kernels::normalize_rows(z, unit);
         z = unit;
       }
-      const std::vector<std::int64_t> chosen(predicted.begin(), predicted.end());
+      const std::pmr::vector<std::int64_t> chosen(predicted.begin(), predicted.end(), &scratch);
       kernels::row_dot_selected(z, patterns_, chosen, out);
     }
-    largest.resize(out.size());
+    std::pmr::vector<float> largest(out.size(), &scratch);
     kernels::row_max(*tile.logits, largest);  // NaN for a row that has no prediction
     for (std::size_t i = 0; i < out.size(); ++i)
       if (std::isnan(largest[i])) out[i] = largest[i];

@@ -6,6 +6,7 @@
 
 #include "ood/copies.h"
 #include "ood/detector.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -36,8 +37,8 @@ class VariationRatio final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override {
     const Tensor3View& logits = *tile.copy_logits;
     require_copies(logits, "copies/logits", 1);
-    thread_local std::vector<Index> predicted;
-    predicted.resize(logits.shape()[0]);
+    Scratch scratch;
+    std::pmr::vector<Index> predicted(logits.shape()[0], &scratch);
     for (std::size_t i = 0; i < out.size(); ++i) {
       bool finite = true;
       for (std::size_t k = 0; k < predicted.size(); ++k) {
@@ -50,7 +51,7 @@ class VariationRatio final : public Detector {
   }
 
   /// Of the value that occurs most often; sorts the values.
-  static float largest_share(std::vector<Index>& values) {
+  static float largest_share(std::span<Index> values) {
     std::ranges::sort(values);
     Index run = 0, longest = 0;
     for (std::size_t k = 0; k < values.size(); ++k) {

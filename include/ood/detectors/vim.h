@@ -9,6 +9,7 @@
 #include "ood/kernels.h"
 #include "ood/reduce.h"
 #include "ood/residual_space.h"
+#include "ood/scratch.h"
 
 namespace ood {
 
@@ -106,8 +107,8 @@ class Vim final : public Detector {
   }
   void prepare() override { space_.prepare(); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    thread_local std::vector<float> residual;
-    residual.resize(out.size());
+    Scratch scratch;
+    std::pmr::vector<float> residual(out.size(), &scratch);
     space_.norms(*tile.features, residual);
     kernels::row_log_sum_exp(*tile.logits, 1.0f, out);
     for (std::size_t i = 0; i < out.size(); ++i)

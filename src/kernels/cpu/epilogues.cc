@@ -220,13 +220,18 @@ void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale
   (r.data, r.stride, r.rows, r.cols, scale.data(), offset.data(), out.data());
 }
 
-void cosines(const MatrixView& dots, std::span<const float> offset, float scale, Matrix& out) {
+void cosines(const MatrixView& dots, std::span<const float> offset, float scale, MatrixMap out) {
   ensure_simd_target();
   const Rows r = rows_of("cosines", dots, static_cast<size_t>(dots.rows()));
   require_size("cosines", "offset", offset.size(), dots.cols());
-  out.resize(dots.rows(), dots.cols());
+  require_shape("cosines", out, dots.rows(), dots.cols());
   HWY_DYNAMIC_DISPATCH(Cosines)
   (r.data, r.stride, r.rows, r.cols, offset.data(), scale, out.data());
+}
+
+void cosines(const MatrixView& dots, std::span<const float> offset, float scale, Matrix& out) {
+  out.resize(dots.rows(), dots.cols());
+  cosines(dots, offset, scale, map_of(out));
 }
 
 void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,

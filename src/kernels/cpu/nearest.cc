@@ -62,17 +62,26 @@ namespace {
 constexpr size_t kFoundAtOnce = 256;
 }
 
-NearestRows::NearestRows(Index queries, Index k, std::span<const float> slack)
+NearestRows::NearestRows(Index queries, Index k, std::span<const float> slack,
+                         std::pmr::memory_resource* memory)
     : k_(k),
-      slack_(slack.begin(), slack.end()),
-      candidates_(static_cast<size_t>(queries)),
-      thresholds_(static_cast<size_t>(queries), -std::numeric_limits<float>::infinity()),
-      invalid_(static_cast<size_t>(queries), 0) {
+      slack_(slack.begin(), slack.end(), memory),
+      candidates_(static_cast<size_t>(queries), memory),
+      thresholds_(static_cast<size_t>(queries), -std::numeric_limits<float>::infinity(), memory),
+      invalid_(static_cast<size_t>(queries), 0, memory) {
   if (k < 1) throw_invalid("NearestRows: k has {}, expected 1 or more", k);
   if (!slack.empty()) require_size("NearestRows", "slack", slack.size(), queries);
+  for (auto& candidates : candidates_) candidates.reserve(capacity());
 }
 
-void NearestRows::shrink(std::vector<Candidate>& candidates, float& threshold, float slack) const {
+/// What a query needs as long as few rows are within its slack: no vector grows then.
+size_t NearestRows::capacity() const {
+  const auto k = static_cast<size_t>(k_);
+  return k + std::max(k, kFoundAtOnce) + kFoundAtOnce;
+}
+
+void NearestRows::shrink(std::pmr::vector<Candidate>& candidates, float& threshold,
+                         float slack) const {
   // Equal keys: the lower row is nearer. Rows come in ascending order, so what comes later must be
   // strictly above the threshold to count.
   const auto nearer = [](const Candidate& a, const Candidate& b) {
@@ -135,14 +144,16 @@ std::vector<Index> NearestRows::kth() const {
   return rows;
 }
 
-std::vector<Index> NearestRows::candidates(Index query) const {
+std::pmr::vector<Index> NearestRows::candidates(Index query,
+                                                std::pmr::memory_resource* memory) const {
   const auto i = static_cast<size_t>(query);
-  std::vector<Index> rows;
+  std::pmr::vector<Index> rows(memory);
   if (invalid_[i]) return rows;
   require_seen(candidates_[i].size());
-  auto candidates = candidates_[i];
+  std::pmr::vector<Candidate> candidates(candidates_[i], memory);
   float threshold = 0;
   shrink(candidates, threshold, slack_of(i));
+  rows.reserve(candidates.size());
   for (const Candidate& candidate : candidates) rows.push_back(candidate.row);
   return rows;
 }

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/vector-inl.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ood::kernels {
@@ -78,7 +79,8 @@ void RowNorms(const float* x, size_t stride, size_t rows, size_t cols, const dou
   bool need_logs = false;
   for (size_t k = 0; k < count; ++k) need_logs |= orders[k] != 2.0;
   const size_t padded = (cols + lanes - 1) / lanes * lanes;
-  std::vector<float> ratios(padded), logs(need_logs ? padded : 0);
+  Scratch scratch;
+  std::pmr::vector<float> ratios(padded, &scratch), logs(need_logs ? padded : 0, &scratch);
   for (size_t i = 0; i < rows; ++i) {
     const float* row = x + i * stride;
     V32 largest = hn::Zero(d), poison = hn::Zero(d);
@@ -216,21 +218,31 @@ void require_selection(const char* kernel, const MatrixView& x, const MatrixView
 
 }  // namespace
 
-void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out) {
+void row_norms(const MatrixView& x, std::span<const double> orders, MatrixMap out) {
   ensure_simd_target();
   for (const double order : orders)
     if (!(order > 0)) throw_invalid("row_norms: order has {}, expected above 0", order);
-  out.resize(x.rows(), static_cast<Index>(orders.size()));
+  require_shape("row_norms", out, x.rows(), std::ssize(orders));
   const Rows r = rows_of("row_norms", x, static_cast<size_t>(x.rows()));
   HWY_DYNAMIC_DISPATCH(RowNorms)
   (r.data, r.stride, r.rows, r.cols, orders.data(), orders.size(), out.data());
 }
 
-void normalize_rows(const MatrixView& x, Matrix& out) {
+void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out) {
+  out.resize(x.rows(), std::ssize(orders));
+  row_norms(x, orders, map_of(out));
+}
+
+void normalize_rows(const MatrixView& x, MatrixMap out) {
   ensure_simd_target();
-  out.resize(x.rows(), x.cols());
+  require_shape("normalize_rows", out, x.rows(), x.cols());
   const Rows r = rows_of("normalize_rows", x, static_cast<size_t>(x.rows()));
   HWY_DYNAMIC_DISPATCH(NormalizeRows)(r.data, r.stride, r.rows, r.cols, out.data());
+}
+
+void normalize_rows(const MatrixView& x, Matrix& out) {
+  out.resize(x.rows(), x.cols());
+  normalize_rows(x, map_of(out));
 }
 
 void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/vector-inl.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ood::kernels {
@@ -183,7 +184,8 @@ void RowGeneralizedEntropy(const float* x, size_t stride, size_t rows, size_t co
                            size_t top, float* out) {
   const F32 d;
   const V32 power = hn::Set(d, gamma);
-  std::vector<float> selected(top < cols ? cols : 0);
+  Scratch scratch;
+  std::pmr::vector<float> selected(top < cols ? cols : 0, &scratch);
   for (size_t i = 0; i < rows; ++i) {
     const float* row = x + i * stride;
     const Softmax p = softmax_of_row(row, cols);

@@ -19,6 +19,14 @@ inline void require_size(const char* kernel, const char* what, std::size_t got, 
     throw_invalid("{}: {} has {} entries, expected {}", kernel, what, got, expected);
 }
 
+inline void require_shape(const char* kernel, const MatrixMap& out, Index rows, Index cols) {
+  if (out.rows() != rows || out.cols() != cols)
+    throw_invalid("{}: out has shape [{}, {}], expected [{}, {}]", kernel, out.rows(), out.cols(),
+                  rows, cols);
+}
+
+inline MatrixMap map_of(Matrix& matrix) { return {matrix.data(), matrix.rows(), matrix.cols()}; }
+
 inline Rows rows_of(const char* kernel, const MatrixView& x, std::size_t out_size) {
   require_size(kernel, "out", out_size, x.rows());
   if (x.cols() == 0 && x.rows() > 0)
