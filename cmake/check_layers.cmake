@@ -23,15 +23,16 @@ set(layers
   "batch|copies|exec|fields|log_softmax|logistic_regression|random|row_sample|serialize|weibull_tail|weight_distances"
   "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|predicted_class|principal_space|reduce|residual_space|spectrum|stream"
   "accumulators/.*"
-  "curves|importance|intervals|metrics|quantiles|ranking"
+  "curves|importance|intervals|metrics|quantiles|ranking|threshold"
   "detector"
   "members|score_combination"
   "detectors/.*"
   "detectors"
-  "registry|dataset[a-z_]*|hdf5_[a-z_]+"
+  "registry|dataset[a-z_]*|hdf5_[a-z_]+|model_file[a-z_]*"
   "search"
   "report|report_page"
-  "evaluate")
+  "evaluate"
+  "fit_model")
 
 # Sets `result` to the layer's number, or to -1.
 function(layer_of path result)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "checksum.h"
 #include "dataset_file.h"
 #include "dataset_layout.h"
 #include "dataset_rows.h"
@@ -232,6 +233,8 @@ std::unique_ptr<BatchSource> Dataset::source(std::string_view split) const {
 std::unique_ptr<BatchSource> Dataset::source(std::string_view split, Index begin, Index end) const {
   return open_source(impl_, at(split), begin, end);
 }
+
+std::string fingerprint(const std::filesystem::path& path) { return checksum(path); }
 
 std::string hdf5_version() {
   const hdf5::Section section;

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
-#include <random>
 
 #include "dataset_layout.h"
 #include "dataset_rows.h"
 #include "errors.h"
 #include "ood/dataset.h"
+#include "partial_file.h"
 
 namespace ood {
 
@@ -17,6 +17,7 @@ namespace {
 using hdf5::check;
 using hdf5::Handle;
 using hdf5::own;
+using hdf5::timeless;
 
 constexpr Index kChunkRows = 1024;
 constexpr Index kMaxChunkBytes = 16 << 20;
@@ -32,13 +33,6 @@ bool is_split_name(std::string_view name) {
   return slash != name.npos &&
          std::ranges::find(kSplitFamilies, name.substr(0, slash)) != kSplitFamilies.end() &&
          is_plain_name(name.substr(slash + 1));
-}
-
-/// Creation properties without time stamps: the same content gives the same bytes.
-Handle timeless(hid_t property_class) {
-  Handle properties = own(H5Pcreate(property_class), H5Pclose, "HDF5");
-  check(H5Pset_obj_track_times(properties, false), "HDF5");
-  return properties;
 }
 
 /// Link properties: names are UTF-8, missing groups on the way are made.
@@ -105,9 +99,8 @@ struct OpenSplit {
 }  // namespace
 
 struct DatasetWriter::Impl {
-  std::filesystem::path path;
-  std::filesystem::path partial;  // where it is written until it is whole; empty when it is closed
-  std::string name;               // of the file, in errors
+  PartialFile whole;  // where it is written until it is whole
+  std::string name;   // of the file, in errors
   Options options;
   Handle file;
   std::map<std::string, OpenSplit, std::less<>> splits;
@@ -119,7 +112,7 @@ struct DatasetWriter::Impl {
   ~Impl() { discard(); }
 
   void require_open() const {
-    if (partial.empty()) throw_invalid("{}: is closed, expected an open file", name);
+    if (whole.partial().empty()) throw_invalid("{}: is closed, expected an open file", name);
   }
   /// Gives the file up: it is closed, and nothing of it is left.
   void discard();
@@ -136,24 +129,23 @@ struct DatasetWriter::Impl {
 };
 
 DatasetWriter::Impl::Impl(const std::filesystem::path& target, Options wanted)
-    : path(target), partial(target), name(target.string()), options(std::move(wanted)) {
+    : whole(target), name(target.string()), options(std::move(wanted)) {
   if (options.gzip_level < 0 || options.gzip_level > 9)
     throw_invalid("{}: gzip_level has {}, expected 0 to 9", name, options.gzip_level);
-  partial += fmt::format(".{:08x}.partial", std::random_device{}());
   const hdf5::Section section;
-  file = own(H5Fcreate(partial.c_str(), H5F_ACC_EXCL, timeless(H5P_FILE_CREATE), H5P_DEFAULT),
-             H5Fclose, name + ": cannot be created");
+  file =
+      own(H5Fcreate(whole.partial().c_str(), H5F_ACC_EXCL, timeless(H5P_FILE_CREATE), H5P_DEFAULT),
+          H5Fclose, name + ": cannot be created");
 }
 
 void DatasetWriter::Impl::discard() {
-  if (partial.empty()) return;
+  if (whole.partial().empty()) return;
   std::error_code ignored;
   // HDF5 writes when it closes, and a failure of that makes it crash at exit: give a full disk room
-  if (file >= 0) std::filesystem::resize_file(partial, 0, ignored);
+  if (file >= 0) std::filesystem::resize_file(whole.partial(), 0, ignored);
   splits.clear();
   if (file >= 0) file.close();
-  std::filesystem::remove(partial, ignored);
-  partial.clear();
+  whole.discard();
 }
 
 void DatasetWriter::Impl::write(const std::function<void()>& action) {
@@ -357,10 +349,7 @@ void DatasetWriter::close() {
     check(H5Fflush(self.file, H5F_SCOPE_GLOBAL), what);
     self.splits.clear();
     check(self.file.close(), what);
-    std::error_code error;
-    std::filesystem::rename(self.partial, self.path, error);
-    if (error) throw std::runtime_error(fmt::format("{}: {}", what, error.message()));
-    self.partial.clear();
+    self.whole.publish();
   });
 }
 

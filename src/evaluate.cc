@@ -258,8 +258,7 @@ std::string missing_inputs(const DatasetInfo& info, const Detector& detector) {
   return {};
 }
 
-ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec) {
-  const DatasetInfo& info = dataset.info();
+ReportTiming plan_fit(const DatasetInfo& info, const Detector& detector) {
   const Needs needs = detector.needs();
   auto each = detector.needs_of_members();
   if (each.empty()) each = {needs};
@@ -270,6 +269,12 @@ ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec) {
   for (const Needs& own : each)
     if (const std::string split = split_of(info, own); !split.empty())
       timing.fell_back = timing.fell_back || split != asked_split(own);
+  return timing;
+}
+
+ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec) {
+  const Needs needs = detector.needs();
+  ReportTiming timing = plan_fit(dataset.info(), detector);
   const auto start = std::chrono::steady_clock::now();
   if (needs.fit.any() || needs.outliers.any()) {
     FitSources sources(dataset);

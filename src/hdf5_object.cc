@@ -160,6 +160,12 @@ std::string describe_storage(hid_t array) {
 
 }  // namespace
 
+Handle timeless(hid_t property_class) {
+  Handle properties = own(H5Pcreate(property_class), H5Pclose, "HDF5");
+  check(H5Pset_obj_track_times(properties, false), "HDF5");
+  return properties;
+}
+
 Handle half_type() {
   Handle type = own(H5Tcopy(H5T_NATIVE_FLOAT), H5Tclose, "HDF5");
   check(H5Tset_fields(type, 15, 10, 5, 0, 10), "HDF5");
@@ -168,7 +174,7 @@ Handle half_type() {
   return type;
 }
 
-Handle open_file(const std::filesystem::path& path) {
+void require_file(const std::filesystem::path& path) {
   const std::string name = path.string();
   std::error_code error;
   const auto type = std::filesystem::status(path, error).type();
@@ -180,7 +186,11 @@ Handle open_file(const std::filesystem::path& path) {
     throw std::runtime_error(name + ": " + error.message());
   if (type != std::filesystem::file_type::regular)
     throw std::runtime_error(name + ": is not a regular file, expected an HDF5 file");
+}
 
+Handle open_file(const std::filesystem::path& path) {
+  const std::string name = path.string();
+  require_file(path);
   const Handle access = own(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, name);
 #if H5_VERSION_GE(1, 10, 7)
   check(H5Pset_file_locking(access, false, true), name);

@@ -26,6 +26,8 @@ struct Object {
   std::string unreadable() const { return where() + " cannot be read"; }
 };
 
+/// Throws std::runtime_error unless there is a regular file of this name.
+void require_file(const std::filesystem::path& path);
 /// A file opened for reading. Locks are not taken, so that read-only media and busy files work.
 Handle open_file(const std::filesystem::path& path);
 /// The root group of an open file.
@@ -46,6 +48,9 @@ ArrayInfo describe(const Object& array);
 std::vector<hsize_t> chunk_shape(hid_t array);
 /// Throws unless all values of the array are stored, in this file, and can be decompressed here.
 void require_stored(const Object& array, const ArrayInfo& info);
+
+/// Creation properties without time stamps: the same content gives the same bytes.
+Handle timeless(hid_t property_class);
 
 /// IEEE 754 half precision in this machine's byte order; HDF5 has no name for it.
 Handle half_type();

@@ -24,6 +24,9 @@ std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector
 /// train", or "" where there is nothing to fit, or nothing but the head.
 std::string fit_split(const DatasetInfo& info, const Detector& detector);
 
+/// What fit() does with this file, before it is done: no seconds yet.
+ReportTiming plan_fit(const DatasetInfo& info, const Detector& detector);
+
 /// Fits on the splits of a file, and says what was done; nothing where there is nothing to fit. No
 /// set of /ood is read.
 ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec = {});

@@ -3,7 +3,9 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "ood/dataset.h"
 #include "ood/model_file.h"
@@ -38,5 +40,9 @@ struct FitModelOptions {
 /// errors as fit() and calibrate(), and std::domain_error where a class would be left without rows
 Model fit_model(std::unique_ptr<Detector> detector, const Dataset& dataset,
                 const FitModelOptions& options = {});
+
+/// What makes p-values and decisions of this model doubtful, a line each: rows that the network was
+/// trained on, too few rows for its alpha, as a whole or in some classes.
+std::vector<std::string> calibration_warnings(const Model& model);
 
 }  // namespace ood

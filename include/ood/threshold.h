@@ -20,31 +20,34 @@ double threshold_at_tpr(Scores id, double tpr = 0.95);
 
 /// The distribution of n scores in bounded memory: all of them in their order, x_(0) <= ... <=
 /// x_(n-1), or, of more than kMost, kMost of them at the ranks floor(j (n - 1) / (kMost - 1)): the
-/// first and the last, and the share of scores between two neighbours is n / kMost or less.
+/// first and the last, and the share of scores from one to the next is 1 / 65,536 at most, or one score.
 class ScoreSample {
  public:
-  static constexpr Index kMost = 65'536;
+  static constexpr Index kMost = 65'537;
 
   ScoreSample() = default;  ///< of no scores
   explicit ScoreSample(Scores scores);
 
-  Index rows() const { return rows_; }                  ///< n
-  std::span<const double> kept() const;                 ///< sorted
-  double mean() const { return mean_; }                 ///< of all n, not of those kept alone
-  double variance() const { return variance_; }         ///< divisor n - 1; 0 for one score
+  Index rows() const { return rows_; }            ///< n
+  Scores kept() const { return as_span(kept_); }  ///< sorted
+  /// Of all n scores, not of those kept alone. Not finite where a score is not.
+  double mean() const { return mean_; }
+  double variance() const { return variance_; }  ///< divisor n - 1; 0 for one score
   /// Between these lies the number of scores <= `score`; they are equal where all scores were kept.
   Index at_most_low(double score) const;
   Index at_most_high(double score) const;
 
   void visit(FieldVisitor& v);
   /// After loading: throws std::invalid_argument if what was loaded is no such sample.
-  void require_valid() const;
+  void finish_loading() const;
 
  private:
-  Index rank(Index j) const;  // of kept()[j] among all scores
+  static Scores as_span(const VectorD& values) {
+    return {values.data(), static_cast<std::size_t>(values.size())};
+  }
   Index rows_ = 0;
-  VectorD kept_;
   double mean_ = 0, variance_ = 0;
+  VectorD kept_;
 };
 
 /// Conformal p-values. For a score s, with the scores x_i of n calibration rows,
@@ -56,7 +59,7 @@ class ScoreSample {
 /// alpha, whatever the detector: the smallest p is 1 / (n + 1), so that nothing is rejected at an
 /// alpha below it. Ties count against nobody: the p-value is the larger one. Of more than
 /// ScoreSample::kMost rows the count is taken from above, which keeps the guarantee and makes p larger
-/// by n / (n + 1) / kMost at most.
+/// by less than 1 / 65,536.
 ///
 /// By class: each row is compared with the calibration rows that the network assigned to the same
 /// class, so that the guarantee holds within each predicted class, where that class has calibration
@@ -73,8 +76,8 @@ class Calibration {
   Calibration(Scores id, std::span<const Index> predicted, Index classes);
 
   Index rows() const { return all_.rows(); }
-  bool by_class() const { return !classes_.empty(); }
-  Index classes() const { return std::ssize(classes_); }
+  bool by_class() const { return !class_rows_.empty(); }
+  Index classes() const { return std::ssize(class_rows_); }
   /// NaN for a score that is NaN. predicted: the class that the network assigns to the row; unused if
   /// not by class.
   double p_value(double score, Index predicted = 0) const;
@@ -89,12 +92,21 @@ class Calibration {
   const ScoreSample& all() const { return all_; }
 
   void visit(FieldVisitor& v);
-  void require_valid() const;  ///< as of ScoreSample
+  void finish_loading();  ///< as of ScoreSample
 
  private:
-  const ScoreSample& group(Index predicted) const;
+  /// As in ScoreSample: n scores, and those of them that are kept.
+  struct Group {
+    Index rows;
+    Scores kept;
+  };
+  Group group(Index predicted) const;
+  void find_classes();
+
   ScoreSample all_;
-  std::vector<ScoreSample> classes_;  // empty if not by class
+  std::vector<Index> class_rows_;   // n of each class; empty if not by class
+  VectorD class_scores_;            // those kept, class after class
+  std::vector<Index> class_begin_;  // of each class there
 };
 
 /// Benjamini and Hochberg's adjusted p-values: with p_(1) <= ... <= p_(m) and the rank i of a value,

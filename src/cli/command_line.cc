@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "cli/commands.h"
+#include "errors.h"
 #include "ood/version.h"
 
 namespace ood::cli {
@@ -25,6 +26,16 @@ void print_warnings(const Report& report) {
   for (const SearchResult& search : report.searches)
     warn(search.detector + " (search)", search.best.warnings);
   for (const ReportFit& fit : report.fits) warn(fit.detector, fit.found.warnings);
+}
+
+void require_output(const std::string& out, const std::string& input) {
+  if (out.empty()) return;
+  std::error_code none;
+  if (std::filesystem::equivalent(out, input, none))
+    throw_invalid("--out has {}, the feature file itself, expected another file", out);
+  const auto folder = std::filesystem::path(out).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, none))  // before any work
+    throw std::runtime_error(fmt::format("{}: cannot be written", out));
 }
 
 void write_file(const std::string& path, const std::string& text) {

@@ -30,6 +30,9 @@ void print(const std::string& text);
 /// A line on stderr for each warning of a fit or of the setting that a search chose.
 void print_warnings(const Report& report);
 
+/// Throws if `out`, where a result will go, is one of the inputs or lies in no folder; "" is stdout.
+void require_output(const std::string& out, const std::string& input);
+
 /// Writes to a file, all or an exception; the file is not left half written.
 void write_file(const std::string& path, const std::string& text);
 

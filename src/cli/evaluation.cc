@@ -1,8 +1,5 @@
 #include "cli/evaluation.h"
 
-#include <filesystem>
-#include <stdexcept>
-
 #include "cli/commands.h"
 #include "cli/progress_line.h"
 #include "errors.h"
@@ -12,12 +9,7 @@ namespace ood::cli {
 
 Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
                      const std::string& out, bool curves) {
-  std::error_code none;
-  if (!out.empty() && std::filesystem::equivalent(out, file, none))
-    throw_invalid("--out has {}, the feature file itself, expected another file", out);
-  const auto folder = std::filesystem::path(out).parent_path();
-  if (!folder.empty() && !std::filesystem::is_directory(folder, none))  // before any work
-    throw std::runtime_error(fmt::format("{}: cannot be written", out));
+  require_output(out, file);
   const bool all = arguments.all();
   const auto detectors = make_detectors(arguments);
   const Dataset dataset(file);

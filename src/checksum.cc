@@ -1,3 +1,5 @@
+#include "checksum.h"
+
 #include <fmt/format.h>
 #define XXH_INLINE_ALL  // nothing to link
 #include <xxhash.h>
@@ -7,16 +9,14 @@
 #include <stdexcept>
 #include <vector>
 
-#include "ood/dataset.h"
-
 namespace ood {
 
-std::string fingerprint(const std::filesystem::path& path) {
+std::string checksum(const std::filesystem::path& path, std::int64_t begin) {
   const auto fail = [&](const char* what) {
     throw std::runtime_error(fmt::format("{}: {}", path.string(), what));
   };
   std::ifstream file(path, std::ios::binary);
-  if (!file) fail("cannot be opened");
+  if (!file.seekg(begin)) fail("cannot be opened");
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
                                                                        XXH3_freeState);
   if (state == nullptr) throw std::bad_alloc();
