@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 
 #include "errors.h"
 
@@ -286,11 +287,16 @@ void require_stored(const Object& array, const ArrayInfo& info) {
     if (info.bytes == 0) throw_invalid("{} has no values, they were never written", array.where());
     return;
   }
-  for (const Filter& filter : filters_of(creation_properties(array.id)))
+  std::set<H5Z_filter_t> seen;
+  for (const Filter& filter : filters_of(creation_properties(array.id))) {
     if (H5Zfilter_avail(filter.id) <= 0)
       throw std::runtime_error(fmt::format(
           "{} has filter {}, expected one that this HDF5 library can undo, such as gzip",
           array.where(), filter.name));
+    // gzip in gzip: a few bytes become a million times as many
+    if (!seen.insert(filter.id).second)
+      throw_invalid("{} has filter {} twice, expected it once", array.where(), filter.name);
+  }
 
   const Handle type = own(H5Dget_type(array.id), H5Tclose, array.unreadable());
   auto chunk_bytes = static_cast<std::int64_t>(H5Tget_size(type));

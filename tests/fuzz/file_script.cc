@@ -22,9 +22,10 @@ namespace {
 /// As the library does in its sections: nothing is printed.
 void keep_hdf5_quiet() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
 
-constexpr std::array kTypes = {"f4", "f8", "f2", "F4", "i1", "i8", "u8", "I4",
-                               "odd float", "odd integer", "text", "vlen text", "compound",
-                               "enum", "bitfield", "array", "vlen", "opaque", "reference"};
+constexpr std::array kTypes = {"f4",    "f8",        "f2",       "F4",        "i1",
+                               "i8",    "u8",        "I4",       "odd float", "odd integer",
+                               "text",  "vlen text", "compound", "enum",      "bitfield",
+                               "array", "vlen",      "opaque",   "reference"};
 
 hid_t make_type(std::size_t kind, Script& script) {
   const auto half = [] {
@@ -110,8 +111,8 @@ struct Edit {
 
   /// A path of the file, or a new name below one.
   std::string place() {
-    static constexpr std::array kNew = {"new", "a", "features", "logits", "labels", "layers",
-                                        "copies", "head", "ood", "x", "kind", "0."};
+    static constexpr std::array kNew = {"new",    "a",    "features", "logits", "labels", "layers",
+                                        "copies", "head", "ood",      "x",      "kind",   "0."};
     const std::string& at = path();
     if (at != "/" && script.below(2) == 0) return at;
     return (at == "/" ? "" : at) + "/" + kNew[script.below(kNew.size())];
@@ -191,8 +192,7 @@ struct Edit {
     if (layout == 4) H5Pset_external(creation, "/dev/shm/elsewhere.bin", 0, H5F_UNLIMITED);
     const hid_t space =
         shape.empty() ? H5Screate(script.below(2) == 0 ? H5S_SCALAR : H5S_NULL)
-                      : H5Screate_simple(static_cast<int>(shape.size()), shape.data(),
-                                         most.data());
+                      : H5Screate_simple(static_cast<int>(shape.size()), shape.data(), most.data());
     if (layout == 5) H5Pset_virtual(creation, space, "elsewhere.h5", "/train/features", space);
     const hid_t made =
         H5Dcreate2(file, at.c_str(), type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
@@ -224,9 +224,19 @@ struct Edit {
 
   /// One value everywhere, where there are few enough of them.
   void fill(hid_t array) {
-    static constexpr std::array kValues = {
-        0.0, 1.0, -1.0, 0.5, 1e300, -1e300, 3e38, 1e-40, 4096.0, 1048576.0, 1e18,
-        std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()};
+    static constexpr std::array kValues = {0.0,
+                                           1.0,
+                                           -1.0,
+                                           0.5,
+                                           1e300,
+                                           -1e300,
+                                           3e38,
+                                           1e-40,
+                                           4096.0,
+                                           1048576.0,
+                                           1e18,
+                                           std::numeric_limits<double>::infinity(),
+                                           std::numeric_limits<double>::quiet_NaN()};
     const double value = kValues[script.below(kValues.size())];
     const hid_t space = H5Dget_space(array), type = H5Dget_type(array);
     const hssize_t count = H5Sget_simple_extent_npoints(space);
@@ -408,8 +418,8 @@ bool reaches_known_faults(const std::filesystem::path& path) {
   keep_hdf5_quiet();
   const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   if (file < 0) return false;
-  const bool fault = H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_INC, has_fault, nullptr,
-                               H5O_INFO_BASIC) > 0;
+  const bool fault =
+      H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_INC, has_fault, nullptr, H5O_INFO_BASIC) > 0;
   H5Fclose(file);
   return fault;
 }

@@ -3,11 +3,11 @@
 // The first byte of an input chooses: even: the rest is the file; odd: the rest is a script that
 // edits a valid file through HDF5 (file_script.h), which reaches what lies behind HDF5's own checks.
 #include <algorithm>
-#include <array>
 
 #include "file_script.h"
 #include "ood/dataset.h"
 #include "ood/stream.h"
+#include "synthetic.h"
 
 namespace {
 
@@ -15,27 +15,17 @@ using namespace ood;
 
 constexpr Index kMostRows = 4096;  // of a split, so that one run is fast
 
-std::vector<std::uint8_t> valid_file() {
+fuzz::Bytes valid_file() {
   const auto path = fuzz::scratch_path();
-  const Index rows = 6, dim = 4, classes = 3, copies = 2;
-  Matrix features(rows, dim), logits(rows, classes);
-  for (Index i = 0; i < features.size(); ++i) features.data()[i] = static_cast<float>(i) / 8;
-  for (Index i = 0; i < logits.size(); ++i) logits.data()[i] = static_cast<float>(i % 5);
-  const std::vector<std::int64_t> labels{0, 1, 2, 0, 1, 2};
-  Tensor3 copy_logits(std::array<std::size_t, 3>{copies, rows, classes}, 0.5F);
-  Head head{Matrix::Ones(classes, dim), Vector::Zero(classes)};
-
+  const auto rows = test::make_everything(6, 4, 3, 1);
   DatasetWriter writer(path, {.model = "model", .id_dataset = "data"});
-  writer.write_head(head);
-  Batch batch;
-  batch.features = features;
-  batch.labels = labels;
-  batch.layers.emplace("a", features);
+  writer.write_head(rows.head);
+  Batch batch = rows.batch();
   writer.append("train", batch);
+  batch.logits.reset();
   batch.layers.clear();
-  batch.logits = logits;
-  batch.copy_logits = copy_logits;
   writer.append("id_test", batch);
+  batch.copy_logits.reset();
   writer.append("ood/x", batch, "near");
   writer.close();
   return fuzz::read_file(path);
@@ -53,7 +43,7 @@ void read_all(const std::filesystem::path& path) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const std::vector<std::uint8_t> kValid = valid_file();
+  static const fuzz::Bytes kValid = valid_file();
   if (size == 0) return 0;
   const auto path = fuzz::scratch_path();
   const std::span rest(data + 1, size - 1);
