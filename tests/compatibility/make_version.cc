@@ -15,7 +15,7 @@ using namespace ood;
 
 namespace {
 
-constexpr Index kDim = 6, kClasses = 3;
+constexpr Index kDim = 12, kClasses = 3;
 
 /// Such that files stay small and 90 rows are enough.
 OptionMap small_options(const std::string& name) {
@@ -33,7 +33,7 @@ OptionMap small_options(const std::string& name) {
 
 void write_rows(const std::filesystem::path& path) {
   const auto train = test::make_everything(90, kDim, kClasses, 7);
-  const auto id_val = test::make_everything(40, kDim, kClasses, 8);
+  const auto id_val = test::make_everything(60, kDim, kClasses, 8);
   const auto outliers = test::make_everything(30, kDim, kClasses, 11, 0.01, 1.3F, 1.0);
   const auto rows = test::make_everything(12, kDim, kClasses, 9, 0, 1, 0.3);
   DatasetWriter writer(path, {.gzip_level = 9});

@@ -3,14 +3,10 @@
 // The first byte of an input chooses: the rest is the file; or a script that edits the valid file of a detector
 // (file_script.h); or bytes to put into it. An edited file gets a right checksum in three cases of four, as
 // somebody who means harm would give it.
-#include <fmt/format.h>
-
-#include <algorithm>
 #include <array>
-#include <stdexcept>
 
-#include "checksum.h"
 #include "file_script.h"
+#include "model_files.h"
 #include "ood/model_file.h"
 #include "ood/registry.h"
 #include "synthetic.h"
@@ -19,10 +15,8 @@ namespace {
 
 using namespace ood;
 
-constexpr std::size_t kHeaderBytes = 512;
-
 const test::Everything& rows() {
-  static const auto data = test::make_everything(60, 6, 3, 7);
+  static const auto data = test::make_everything(90, 12, 3, 7);
   return data;
 }
 
@@ -39,7 +33,7 @@ const fuzz::Bytes& valid_file(std::size_t number) {
   number %= kNames.size();
   fuzz::Bytes& file = files[number];
   if (!file.empty()) return file;
-  const auto outliers = test::make_everything(30, 6, 3, 11, 0.01, 1.3F, 1.0);
+  const auto outliers = test::make_everything(30, 12, 3, 11, 0.01, 1.3F, 1.0);
   MemorySource source(rows().batch(), &rows().head), other(outliers.batch(), &rows().head);
   Model model{.detector = make_detector(kNames[number], small_options(kNames[number]))};
   if (model.detector->needs().fit.any())
@@ -53,18 +47,6 @@ const fuzz::Bytes& valid_file(std::size_t number) {
   save_model(model, path);
   file = fuzz::read_file(path);
   return file;
-}
-
-/// Makes size and checksum right again.
-void seal(const std::filesystem::path& path) {
-  fuzz::Bytes bytes = fuzz::read_file(path);
-  if (bytes.size() < kHeaderBytes) return;
-  std::string header =
-      fmt::format("libood model\nformat 1\nbytes {}\nxxh3 {}\nHDF5 begins at byte 512.\n",
-                  bytes.size(), checksum(path, kHeaderBytes));
-  header.resize(kHeaderBytes, '\0');
-  std::ranges::copy(header, bytes.begin());
-  fuzz::write_file(path, bytes);
 }
 
 void use(const std::filesystem::path& path) {
@@ -85,7 +67,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (mode == 0) {
     const auto path = fuzz::scratch_path();
     fuzz::write_file(path, {data + 1, size - 1});
-    if (data[0] / 3 % 4 != 0) seal(path);
+    if (data[0] / 3 % 4 != 0) test::seal_model(path);
     if (fuzz::reaches_known_faults(path)) return 0;
     fuzz::expect_errors([&] { use(path); });
     return 0;
@@ -100,7 +82,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
   fuzz::write_file(path, valid);
   if (mode == 1) fuzz::edit(path, script);
-  if (data[0] / 3 % 4 != 0) seal(path);
+  if (data[0] / 3 % 4 != 0) test::seal_model(path);
   if (mode == 2 && fuzz::reaches_known_faults(path)) return 0;
   fuzz::expect_errors([&] { use(path); });
   return 0;
