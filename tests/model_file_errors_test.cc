@@ -78,6 +78,7 @@ class OpenModel {
   void text(const std::string& path, const std::string& value) const {
     const hid_t type = H5Tcopy(H5T_C_S1);
     H5Tset_size(type, value.size());
+    H5Tset_cset(type, H5T_CSET_UTF8);
     replace(path, {}, type, value.data());
     H5Tclose(type);
   }

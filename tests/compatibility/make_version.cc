@@ -47,7 +47,7 @@ void write_rows(const std::filesystem::path& path) {
 }
 
 nlohmann::ordered_json expected(const Model& model, const Dataset& dataset) {
-  nlohmann::ordered_json json;
+  nlohmann::ordered_json json{{"options", nlohmann::ordered_json::object()}};
   for (const OptionInfo& option : model.detector->options())
     json["options"][option.name] = to_text(option.value);
   json["by_class"] = model.calibration.by_class();
