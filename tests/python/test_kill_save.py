@@ -53,33 +53,38 @@ def test_kill_save(models, tmp_path):
     model = tmp_path / "model.ood"
     model.write_bytes(whole[3])
     current, during, replaced = 3, 0, 0
+    longest = 0.05  # seconds to wait; follows how fast the machine is, so that kills hit all of the save and its end
     chance = random.Random(0)
     for _ in range(KILLS):
         other = 7 - current
         before = set(partial_files(tmp_path))
         process = fit(features, model, other)
-        # the save begins when its temporary file appears; it takes some tens of milliseconds
+        # the save begins when its temporary file appears
         while process.poll() is None and not set(partial_files(tmp_path)) - before:
             time.sleep(0.0005)
-        time.sleep(chance.uniform(0, 0.08))
+        time.sleep(chance.uniform(0, longest))
         process.send_signal(signal.SIGKILL)
         process.wait()
         got = model.read_bytes()
         assert got in (whole[current], whole[other])
         left = set(partial_files(tmp_path)) - before
         if left:  # neither finished nor removed: killed within the save
+            assert got == whole[current] and len(left) == 1
             during += 1
-            assert got == whole[current]
-        elif got == whole[other]:
+            if during > 1:  # each kill leaves a file behind; one is enough to see that it does no harm
+                left.pop().unlink()
+            longest *= 1.3
+        else:
+            assert got == whole[other]
             replaced += 1
             current = other
+            longest /= 1.3
     print(f"{KILLS} kills: {during} during the save, {replaced} after it")
-    # what is left over is not taken for a model: its name is another one, and it is a file for each kill
-    assert len(partial_files(tmp_path)) == during
-    assert during >= KILLS // 5
+    assert len(partial_files(tmp_path)) == 1
+    assert during >= KILLS // 5 and replaced >= KILLS // 10
 
-    # the next save does not stumble over it
+    # the next save does not stumble over what was left
     process = fit(features, model, 7 - current)
     assert process.wait() == 0, process.stderr.read()
     assert model.read_bytes() == whole[7 - current]
-    assert len(partial_files(tmp_path)) == during
+    assert len(partial_files(tmp_path)) == 1
