@@ -14,6 +14,9 @@ namespace {
 
 constexpr std::size_t kMaxAttributeBytes = 1 << 20;
 constexpr std::int64_t kMaxChunkBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kPlausibleChunkBytes =
+    64 << 20;  // a larger one is not smaller than gzip makes it
+constexpr std::int64_t kMaxCompression = 1100;
 
 herr_t refuse_external_link(const char*, const char*, const char*, const char*, unsigned*, hid_t,
                             void*) {
@@ -314,6 +317,10 @@ void require_stored(const Object& array, const ArrayInfo& info) {
   // a chunk that was never written would be read as zeros
   if (written < expected)
     throw_invalid("{} has {} chunks written, expected {}", array.where(), written, expected);
+  // a small file that claims large chunks must not make HDF5 allocate one
+  if (chunk_bytes > kPlausibleChunkBytes && chunk_bytes / kMaxCompression > info.bytes)
+    throw_invalid("{} has chunks of {} bytes but {} bytes in all, expected less compression",
+                  array.where(), chunk_bytes, info.bytes);
 }
 
 }  // namespace ood::hdf5

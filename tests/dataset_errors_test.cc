@@ -352,6 +352,33 @@ TEST_CASE("dataset errors: values outside of the file, or behind an unknown filt
         "library can undo, such as gzip");
 }
 
+TEST_CASE("dataset errors: what would unpack to far more than the file has") {
+  // a gzip stream of 128 MiB, as its chunk says, would take 128 KiB
+  const auto with_chunk = [](hsize_t rows, int times_gzip) {
+    return open_error([&](RawFile& f) {
+      const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+      const hsize_t shape[2] = {rows, 1024};
+      H5Pset_chunk(creation, 2, shape);
+      for (int i = 0; i < times_gzip; ++i) H5Pset_deflate(creation, 9);
+      const hid_t space = H5Screate_simple(2, shape, nullptr);
+      const hid_t array = H5Dcreate2(f.id(), "/train/features", H5T_IEEE_F32LE, space, f.links(),
+                                     creation, H5P_DEFAULT);
+      const hsize_t first[2] = {0, 0};
+      const std::string bytes(100, 'x');
+      H5Dwrite_chunk(array, H5P_DEFAULT, 0, first, bytes.size(), bytes.data());
+      H5Dclose(array);
+      H5Sclose(space);
+      H5Pclose(creation);
+    });
+  };
+  CHECK(with_chunk(32768, 1) ==
+        "invalid_argument: bad.h5: /train/features has chunks of 134217728 bytes but 100 bytes in "
+        "all, expected less compression");
+  CHECK(with_chunk(4, 2) ==
+        "invalid_argument: bad.h5: /train/features has filter gzip twice, expected it once");
+  CHECK(with_chunk(4, 1) == "no error");  // until it is read
+}
+
 TEST_CASE("dataset errors: a split that does not exist") {
   const TemporaryFolder folder;
   const auto path = folder / "good.h5";

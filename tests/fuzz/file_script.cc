@@ -169,13 +169,14 @@ struct Edit {
       case 11:
         return deep(place());
       default:
-        return resize_or_damage(path());
+        return resize(path());
     }
   }
 
   void array(const std::string& at) {
     clear(at);
-    const hid_t type = make_type(script.below(kTypes.size()), script);
+    const std::size_t kind = script.below(kTypes.size());
+    const hid_t type = make_type(kind, script);
     std::vector<hsize_t> shape(script.below(5));
     for (hsize_t& size : shape) size = script.size();
     const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
@@ -203,23 +204,30 @@ struct Edit {
     H5Tclose(type);
   }
 
+  /// HDF5's nbit and scaleoffset crash it while it writes.
   void filter(hid_t creation) {
-    switch (script.below(6)) {
+    switch (script.below(4)) {
       case 0:
         H5Pset_shuffle(creation);
         return;
       case 1:
         H5Pset_fletcher32(creation);
         return;
-      case 2:
-        H5Pset_nbit(creation);
-        return;
-      case 3:
-        H5Pset_scaleoffset(creation, H5Z_SO_INT, 0);
-        return;
       default:
         H5Pset_deflate(creation, 9);
     }
+  }
+
+  /// The values of a chunk: HDF5 makes a whole one to write a single value.
+  static double chunk_values(hid_t array) {
+    const hid_t creation = H5Dget_create_plist(array);
+    std::array<hsize_t, H5S_MAX_RANK> chunk{};
+    double values = 1;
+    if (H5Pget_layout(creation) == H5D_CHUNKED)
+      for (int i = H5Pget_chunk(creation, H5S_MAX_RANK, chunk.data()); i > 0; --i)
+        values *= static_cast<double>(chunk[static_cast<std::size_t>(i - 1)]);
+    H5Pclose(creation);
+    return values;
   }
 
   /// One value everywhere, where there are few enough of them.
@@ -241,7 +249,7 @@ struct Edit {
     const hid_t space = H5Dget_space(array), type = H5Dget_type(array);
     const hssize_t count = H5Sget_simple_extent_npoints(space);
     const H5T_class_t type_class = H5Tget_class(type);
-    if (count > 0 && count <= (1 << 16)) {
+    if (count > 0 && count <= 4096 && chunk_values(array) < 1e6) {
       if (type_class == H5T_FLOAT || type_class == H5T_INTEGER) {
         std::vector<double> values(static_cast<std::size_t>(count), value);
         if (script.below(2) == 0) std::fill(values.begin() + 1, values.end(), 0.0);
@@ -301,31 +309,47 @@ struct Edit {
     if (group >= 0) H5Gclose(group);
   }
 
-  /// Another shape for an array that can grow, or a chunk that is not what its filters made.
-  void resize_or_damage(const std::string& at) {
+  /// Another shape for an array that can grow.
+  void resize(const std::string& at) {
     const hid_t array = H5Dopen2(file, at.c_str(), H5P_DEFAULT);
     if (array < 0) return;
     const hid_t space = H5Dget_space(array);
     std::vector<hsize_t> shape(H5S_MAX_RANK);
-    shape.resize(static_cast<std::size_t>(
-        std::max(0, H5Sget_simple_extent_dims(space, shape.data(), nullptr))));
-    if (script.below(2) == 0 && !shape.empty()) {
-      shape[script.below(shape.size())] = script.size();
+    const int rank = H5Sget_simple_extent_dims(space, shape.data(), nullptr);
+    if (rank > 0) {
+      shape[script.below(static_cast<std::size_t>(rank))] = script.size();
       H5Dset_extent(array, shape.data());
-    } else {
-      // deflated bytes that say nothing, or a megabyte of zeros: far more than the chunk has
-      Bytes chunk(1 + script.below(40));
-      for (std::uint8_t& byte : chunk) byte = script.byte();
-      if (script.below(2) == 0) {
-        const Bytes zeros(1 << 20);
-        uLongf size = compressBound(zeros.size());
-        chunk.resize(size);
-        compress2(chunk.data(), &size, zeros.data(), zeros.size(), 9);
-        chunk.resize(size);
-      }
-      std::ranges::fill(shape, 0);
-      H5Dwrite_chunk(array, H5P_DEFAULT, 0, shape.data(), chunk.size(), chunk.data());
     }
+    H5Sclose(space);
+    H5Dclose(array);
+  }
+
+  /// A first chunk that gzip did not make, or that unpacks to far more than a chunk. One that unpacks to less is a
+  /// known fault of HDF5's; so it is when others edit the array afterwards.
+  void damage(const std::string& at) {
+    const hid_t array = H5Dopen2(file, at.c_str(), H5P_DEFAULT);
+    if (array < 0) return;
+    const hid_t creation = H5Dget_create_plist(array);
+    unsigned flags = 0, config = 0;
+    std::size_t values = 0;
+    const bool gzip = H5Pget_filter_by_id2(creation, H5Z_FILTER_DEFLATE, &flags, &values, nullptr,
+                                           0, nullptr, &config) >= 0;
+    H5Pclose(creation);
+    Bytes chunk(1 + script.below(40));
+    for (std::uint8_t& byte : chunk) byte = script.byte();
+    if (script.below(2) == 0) {
+      const Bytes zeros(1 << 20);
+      uLongf size = compressBound(zeros.size());
+      chunk.resize(size);
+      compress2(chunk.data(), &size, zeros.data(), zeros.size(), 9);
+      chunk.resize(size);
+    }
+    const std::array<hsize_t, H5S_MAX_RANK> first{};
+    const hid_t space = H5Dget_space(array);
+    hsize_t chunks = 0;  // without any there is no place for the first one
+    if (gzip && chunk_values(array) < 1e5 && H5Dget_num_chunks(array, space, &chunks) >= 0 &&
+        chunks > 0)
+      H5Dwrite_chunk(array, H5P_DEFAULT, 0, first.data(), chunk.size(), chunk.data());
     H5Sclose(space);
     H5Dclose(array);
   }
@@ -411,6 +435,7 @@ void edit(const std::filesystem::path& path, Script& script) {
   H5Ovisit2(file, H5_INDEX_NAME, H5_ITER_INC, add_path, &paths, H5O_INFO_BASIC);
   Edit edits{file, script, std::move(paths)};
   for (int i = 0; i < 16 && !script.ended(); ++i) edits.run();
+  if (script.below(2) == 1) edits.damage(edits.path());
   H5Fclose(file);
 }
 
