@@ -247,18 +247,23 @@ struct Edit {
                                            std::numeric_limits<double>::quiet_NaN()};
     const double value = kValues[script.below(kValues.size())];
     const hid_t space = H5Dget_space(array), type = H5Dget_type(array);
-    const hssize_t count = H5Sget_simple_extent_npoints(space);
+    std::array<hsize_t, H5S_MAX_RANK> shape{};
+    double values =
+        H5Sget_simple_extent_type(space) == H5S_NULL ? 0 : 1;  // too many for HDF5 to count
+    for (int i = H5Sget_simple_extent_dims(space, shape.data(), nullptr); i > 0; --i)
+      values *= static_cast<double>(shape[static_cast<std::size_t>(i - 1)]);
+    const auto count = static_cast<std::size_t>(std::min(values, 1e6));
     const H5T_class_t type_class = H5Tget_class(type);
     if (count > 0 && count <= 4096 && chunk_values(array) < 1e6) {
       if (type_class == H5T_FLOAT || type_class == H5T_INTEGER) {
-        std::vector<double> values(static_cast<std::size_t>(count), value);
-        if (script.below(2) == 0) std::fill(values.begin() + 1, values.end(), 0.0);
-        H5Dwrite(array, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data());
+        std::vector<double> numbers(count, value);
+        if (script.below(2) == 0) std::fill(numbers.begin() + 1, numbers.end(), 0.0);
+        H5Dwrite(array, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, numbers.data());
       } else if (type_class == H5T_STRING && H5Tis_variable_str(type) == 0) {
         std::string text;
         const std::size_t size = std::min<std::size_t>(H5Tget_size(type), 64);
         for (std::size_t i = 0; i < size; ++i) text += static_cast<char>(script.byte());
-        text.resize(H5Tget_size(type) * static_cast<std::size_t>(count));
+        text.resize(H5Tget_size(type) * count);
         H5Dwrite(array, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text.data());
       }
     }
