@@ -32,7 +32,8 @@ set(layers
   "search"
   "report|report_page"
   "evaluate"
-  "fit_model")
+  "baseline|fit_model"
+  "gate[a-z_]*")
 
 # Sets `result` to the layer's number, or to -1.
 function(layer_of path result)

@@ -17,6 +17,7 @@
 #include "ood/batch.h"
 #include "ood/dataset.h"
 #include "ood/detector.h"
+#include "ood/model_file.h"
 
 namespace ood::python {
 
@@ -49,11 +50,6 @@ class Arrays {
 struct Source {
   std::shared_ptr<BatchSource> source;
   py::object owner;  // what the source reads from
-};
-
-/// A detector of its own; Python's classes hold one once they are fitted.
-struct Model {
-  std::unique_ptr<Detector> detector;
 };
 
 /// std::runtime_error of files as Python's OSError.

@@ -236,6 +236,11 @@ void bind_datasets(py::module_& module) {
       .def_property_readonly("model", [](const Dataset& file) { return shown(file.info().model); })
       .def_property_readonly("id_dataset",
                              [](const Dataset& file) { return shown(file.info().id_dataset); })
+      .def_property_readonly("fingerprint",
+                             [](const Dataset& dataset) {
+                               py::gil_scoped_release release;
+                               return with_os_errors([&] { return dataset.fingerprint(); });
+                             })
       .def_property_readonly("dim", [](const Dataset& file) { return file.info().dim; })
       .def_property_readonly("classes", [](const Dataset& file) { return file.info().classes; })
       .def_property_readonly("splits", [](const Dataset& file) { return splits_of(file.info()); })

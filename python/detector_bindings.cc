@@ -3,7 +3,9 @@
 #include "bindings.h"
 #include "errors.h"
 #include "ood/evaluate.h"
+#include "ood/fit_model.h"
 #include "ood/registry.h"
+#include "ood/serialize.h"
 #include "ood/stream.h"
 
 namespace ood::python {
@@ -38,7 +40,25 @@ OptionValue option_value(const std::string& name, py::handle given) {
 }
 
 Model make_model(const std::string& name, const py::dict& options) {
-  return {make_detector(name, option_map(options))};
+  return {.detector = make_detector(name, option_map(options))};
+}
+
+py::dict dict_of(const RowsUsed& rows) {
+  py::dict dict;
+  dict["file"] = text(rows.file);
+  dict["fingerprint"] = rows.fingerprint;
+  dict["split"] = text(rows.split);
+  dict["rows"] = rows.rows;
+  dict["dim"] = rows.dim;
+  dict["classes"] = rows.classes;
+  dict["part"] = rows.part;
+  return dict;
+}
+
+/// After a fit: scores that were calibrated are not these any more.
+void forget_calibration(Model& model) {
+  model.calibration = {};
+  model.calibrated_on = model.fitted_on = {};
 }
 
 /// On arrays or splits. `ood_val` is name -> rows.
@@ -50,6 +70,17 @@ void fit_rows(Model& model, const Source* train, const Source* id_val,
   for (const auto& [name, rows] : ood_val) data.ood_val.emplace_back(name, rows->source.get());
   py::gil_scoped_release release;
   with_os_errors([&] { model.detector->fit(data, {.threads = threads}); });
+  forget_calibration(model);
+  std::string splits;
+  for (const Source* rows : {id_val, train}) {
+    if (rows == nullptr) continue;
+    const SourceInfo& info = rows->source->info();
+    splits += (splits.empty() ? "" : ", ") + std::string(rows == train ? "train" : "id_val");
+    model.fitted_on.rows += info.rows;
+    model.fitted_on.dim = info.dim;
+    model.fitted_on.classes = info.classes;
+  }
+  model.fitted_on.split = splits;
 }
 
 void fit_dataset(Model& model, const Dataset& dataset, int threads) {
@@ -59,7 +90,118 @@ void fit_dataset(Model& model, const Dataset& dataset, int threads) {
       throw_invalid("{}.fit: {}: {}", model.detector->name(), dataset.info().path.string(),
                     missing);
     fit(*model.detector, dataset, {.threads = threads});
+    forget_calibration(model);
+    model.fitted_on = rows_of_fit(dataset, *model.detector);
   });
+}
+
+/// file, split: where the rows come from, "" if from memory. part: there are more of them there.
+void calibrate_model(Model& model, const Source& rows, const std::string& file,
+                     const std::string& split, const std::string& hash, bool part, double alpha,
+                     bool by_class, int threads) {
+  if (!(alpha >= 0 && alpha < 1))
+    throw_invalid("calibrate: alpha has {}, expected 0 or more, below 1", alpha);
+  py::gil_scoped_release release;
+  with_os_errors([&] {
+    const SourceInfo& info = rows.source->info();
+    model.calibration = calibrate(*model.detector, *rows.source, by_class, {.threads = threads});
+    model.calibrated_on = {.file = file,
+                           .fingerprint = hash,
+                           .split = split,
+                           .rows = info.rows,
+                           .dim = info.dim,
+                           .classes = info.classes,
+                           .part = part};
+    model.alpha = alpha;
+  });
+}
+
+using DoubleArray = py::array_t<double>;
+
+std::span<double> values_of(DoubleArray& array) {
+  return {array.mutable_data(), static_cast<std::size_t>(array.size())};
+}
+
+void require_calibrated(const Model& model) {
+  if (!model.calibrated())
+    throw_invalid("{} is not calibrated, expected calibrate before p-values and decisions",
+                  model.detector->name());
+}
+
+DoubleArray p_values_of_source(const Model& model, const Source& rows, int threads) {
+  require_calibrated(model);
+  DoubleArray out(rows.source->info().rows);
+  const std::span<double> values = values_of(out);
+  py::gil_scoped_release release;
+  with_os_errors([&] {
+    stream(*rows.source, model.needs(), {threads}, [&](const Batch& batch) {
+      const auto scores = model.detector->score(batch, {threads});
+      model.calibration.p_values(
+          batch, scores, values.subspan(static_cast<std::size_t>(batch.first_row), scores.size()));
+    });
+  });
+  return out;
+}
+
+DoubleArray p_values_of_arrays(const Model& model, const Arrays& arrays, int threads) {
+  require_calibrated(model);
+  DoubleArray out(arrays.batch().rows());
+  const std::span<double> values = values_of(out);
+  py::gil_scoped_release release;
+  const auto scores = model.detector->score(arrays.batch(), {.threads = threads});
+  model.calibration.p_values(arrays.batch(), scores, values);
+  return out;
+}
+
+/// Each p-value's threshold, where the calibration is not by class.
+py::dict calibration_of(const Model& model) {
+  py::dict dict;
+  const Scores kept = model.calibration.all().kept();
+  dict["rows"] = model.calibration.rows();
+  dict["alpha"] = model.alpha;
+  dict["by_class"] = model.calibration.by_class();
+  dict["threshold"] = model.calibration.by_class() ? py::object(py::none())
+                                                   : py::object(py::cast(model.threshold()));
+  dict["scores"] = DoubleArray(static_cast<py::ssize_t>(kept.size()), kept.data());
+  dict["on"] = dict_of(model.calibrated_on);
+  dict["warnings"] = calibration_warnings(model);
+  return dict;
+}
+
+py::bytes to_bytes_object(const std::vector<std::byte>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+std::span<const std::byte> as_bytes(const py::bytes& bytes) {
+  const std::string_view view = bytes;
+  return std::as_bytes(std::span(view.data(), view.size()));
+}
+
+/// For pickles; files are for keeping.
+py::tuple model_to_bytes(const Model& model) {
+  return py::make_tuple(to_bytes_object(to_bytes(*model.detector)),
+                        to_bytes_object(fields_to_bytes(model.calibration)), model.alpha,
+                        dict_of(model.fitted_on), dict_of(model.calibrated_on));
+}
+
+RowsUsed rows_used(const py::dict& dict) {
+  return {.file = bytes_of(dict["file"]),
+          .fingerprint = py::cast<std::string>(dict["fingerprint"]),
+          .split = bytes_of(dict["split"]),
+          .rows = py::cast<Index>(dict["rows"]),
+          .dim = py::cast<Index>(dict["dim"]),
+          .classes = py::cast<Index>(dict["classes"]),
+          .part = py::cast<bool>(dict["part"])};
+}
+
+Model model_from_bytes(const py::bytes& detector, const py::bytes& calibration, double alpha,
+                       const py::dict& fitted_on, const py::dict& calibrated_on) {
+  Model model{.detector = detector_from_bytes(as_bytes(detector)),
+              .fitted_on = rows_used(fitted_on),
+              .calibration = fields_from_bytes<Calibration>(as_bytes(calibration)),
+              .calibrated_on = rows_used(calibrated_on),
+              .alpha = alpha};
+  model.calibration.finish_loading();
+  return model;
 }
 
 /// Streamed, with logits from features and head where they are not stored.
@@ -186,18 +328,32 @@ void bind_detectors(py::module_& module) {
       .def("fit_dataset", &fit_dataset, py::arg("dataset"), py::arg("threads"))
       .def("score", &score_arrays, py::arg("arrays"), py::arg("threads"))
       .def("score_source", &score_source, py::arg("source"), py::arg("threads"))
-      .def("to_bytes",
-           [](const Model& model) {
-             const auto bytes = to_bytes(*model.detector);
-             return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-           })
-      .def_static(
-          "from_bytes",
-          [](const py::bytes& bytes) {
-            const std::string_view view = bytes;
-            return Model{detector_from_bytes(std::as_bytes(std::span(view.data(), view.size())))};
+      .def("calibrate", &calibrate_model, py::arg("rows"), py::arg("file"), py::arg("split"),
+           py::arg("fingerprint"), py::arg("part"), py::arg("alpha"), py::arg("by_class"),
+           py::arg("threads"))
+      .def_property_readonly("calibrated", &Model::calibrated)
+      .def_property_readonly("calibration", &calibration_of)
+      .def_property_readonly("fitted_on",
+                             [](const Model& model) { return dict_of(model.fitted_on); })
+      .def("p_values", &p_values_of_arrays, py::arg("arrays"), py::arg("threads"))
+      .def("p_values_of_source", &p_values_of_source, py::arg("source"), py::arg("threads"))
+      .def(
+          "save",
+          [](const Model& model, const std::filesystem::path& path) {
+            py::gil_scoped_release release;
+            with_os_errors([&] { save_model(model, path); });
           },
-          py::arg("bytes"));
+          py::arg("path"))
+      .def("to_bytes", &model_to_bytes)
+      .def_static("from_bytes", &model_from_bytes, py::arg("detector"), py::arg("calibration"),
+                  py::arg("alpha"), py::arg("fitted_on"), py::arg("calibrated_on"));
+  module.def(
+      "load_model",
+      [](const std::filesystem::path& path) {
+        py::gil_scoped_release release;
+        return with_os_errors([&] { return load_model(path); });
+      },
+      py::arg("path"));
   module.def("catalog", &catalog);
 }
 

@@ -1,6 +1,7 @@
 #include "bindings.h"
 #include "ood/intervals.h"
 #include "ood/metrics.h"
+#include "ood/threshold.h"
 
 namespace ood::python {
 
@@ -98,6 +99,17 @@ void bind_metrics(py::module_& module) {
              py::arg("level"), py::arg("tpr"), py::arg("threads"));
   module.def("compare_auroc", &compare, py::arg("id_a").noconvert(), py::arg("ood_a").noconvert(),
              py::arg("id_b").noconvert(), py::arg("ood_b").noconvert(), py::arg("level"));
+  module.def(
+      "threshold_at_tpr",
+      [](const ScoreArray& scores, double tpr) { return threshold_at_tpr(view(scores), tpr); }, id,
+      py::arg("tpr"));
+  module.def(
+      "adjusted_p_values",
+      [](const ScoreArray& p_values) {
+        const auto adjusted = adjusted_p_values(view(p_values));
+        return py::array_t<double>(static_cast<py::ssize_t>(adjusted.size()), adjusted.data());
+      },
+      py::arg("p_values").noconvert());
 }
 
 }  // namespace ood::python

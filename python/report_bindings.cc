@@ -31,7 +31,7 @@ std::pair<Report, std::vector<Model>> evaluate_models(const Dataset& dataset,
     py::gil_scoped_release release;
     result.first = with_os_errors([&] { return evaluate(dataset, detectors, options); });
   }
-  for (auto& detector : detectors) result.second.push_back({std::move(detector)});
+  for (auto& detector : detectors) result.second.push_back({.detector = std::move(detector)});
   return result;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "checksum.h"
 #include "dataset_file.h"
@@ -194,7 +195,10 @@ class StructureReader {
 
 }  // namespace
 
-struct Dataset::Impl : DatasetFile {};
+struct Dataset::Impl : DatasetFile {
+  mutable std::once_flag fingerprint_once;
+  mutable std::string fingerprint;
+};
 
 Dataset::Dataset(const std::filesystem::path& path) {
   const hdf5::Section section;
@@ -235,6 +239,11 @@ std::unique_ptr<BatchSource> Dataset::source(std::string_view split, Index begin
 }
 
 std::string fingerprint(const std::filesystem::path& path) { return checksum(path); }
+
+std::string Dataset::fingerprint() const {
+  std::call_once(impl_->fingerprint_once, [&] { impl_->fingerprint = checksum(impl_->info.path); });
+  return impl_->fingerprint;
+}
 
 std::string hdf5_version() {
   const hdf5::Section section;

@@ -80,6 +80,7 @@ struct Entry {
   std::array<KindMean, kMeanKinds.size()> means;
   std::vector<ReportCurve> curves;
   std::vector<double> all_scores;  // of id_test and the sets, where the agreement is asked for
+  std::vector<ReportScores::Set> kept_scores;
   std::string failure;  // why it has no scores, or none that can be ranked; "" where it has
 };
 
@@ -129,7 +130,8 @@ class SplitScorer {
 };
 
 /// What the scores of one set add to a detector's results.
-void add_set(Entry& entry, const SplitInfo& set, Scores scores, bool curves) {
+void add_set(Entry& entry, const SplitInfo& set, std::vector<double> scores,
+             const EvaluateOptions& options) {
   const std::string name = set.name.substr(kOod.size());
   const Scores id = entry.id_scores;
   ReportRow row{.detector = entry.timing.detector,
@@ -149,12 +151,13 @@ void add_set(Entry& entry, const SplitInfo& set, Scores scores, bool curves) {
   for (std::size_t k = 0; k < kMeanKinds.size(); ++k)
     if (set.kind == kMeanKinds[k])
       entry.means[k].add(row.metrics, id, scores, row.auroc_interval.has_value());
-  if (curves) {
+  if (options.curves) {
     entry.curves.push_back(
         {row.detector, row.options, name, roc_curve(id, scores), score_histogram(id, scores)});
     if (entry.all_scores.empty()) entry.all_scores.assign(id.begin(), id.end());
     entry.all_scores.insert(entry.all_scores.end(), scores.begin(), scores.end());
   }
+  if (options.keep_scores) entry.kept_scores.push_back({name, std::move(scores)});
   entry.rows.push_back(std::move(row));
 }
 
@@ -342,6 +345,7 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
                          .means = {},
                          .curves = {},
                          .all_scores = {},
+                         .kept_scores = {},
                          .failure = {}});
     } catch (const std::domain_error& error) {
       report.left_out.push_back({name, error.what()});
@@ -360,9 +364,9 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
 
   for (const SplitInfo* set : sets) {
     begin_step("score " + set->name.substr(kOod.size()));
-    const auto scores = scorer.score(*set, entries);
+    auto scores = scorer.score(*set, entries);
     for (std::size_t e = 0; e < entries.size(); ++e)
-      if (entries[e].failure.empty()) add_set(entries[e], *set, scores[e], options.curves);
+      if (entries[e].failure.empty()) add_set(entries[e], *set, std::move(scores[e]), options);
   }
   std::vector<std::vector<double>> all_scores;
   for (Entry& entry : entries) {
@@ -375,12 +379,15 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
     std::ranges::move(means_of(entry), std::back_inserter(report.means));
     std::ranges::move(entry.curves, std::back_inserter(report.curves));
     if (options.curves) all_scores.push_back(std::move(entry.all_scores));
+    if (options.keep_scores)
+      report.scores.push_back({entry.timing.detector, entry.timing.options,
+                               std::move(entry.id_scores), std::move(entry.kept_scores)});
   }
   if (options.curves) {
     begin_step("compare");
     report.agreement = rank_correlation(all_scores);
-    report.fingerprint = fingerprint(info.path);
   }
+  if (options.curves || options.keep_scores) report.fingerprint = dataset.fingerprint();
   if (options.progress) options.progress("done", 1);
   return report;
 }

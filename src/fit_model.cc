@@ -78,6 +78,19 @@ Calibration calibrate(const Detector& detector, BatchSource& id, bool by_class, 
   return by_class ? Calibration(scores, predicted, id.info().classes) : Calibration(scores);
 }
 
+RowsUsed rows_of_fit(const Dataset& dataset, const Detector& detector) {
+  const DatasetInfo& info = dataset.info();
+  RowsUsed used{.file = info.path.string(),
+                .fingerprint = dataset.fingerprint(),
+                .split = fit_split(info, detector),
+                .rows = 0,
+                .dim = info.dim,
+                .classes = info.classes};
+  for (const std::string_view split : kFitSplits)
+    if (used.split.find(split) != used.split.npos) used.rows += dataset.at(split).source.rows;
+  return used;
+}
+
 Model fit_model(std::unique_ptr<Detector> detector, const Dataset& dataset,
                 const FitModelOptions& options) {
   if (!(options.alpha >= 0 && options.alpha < 1))
@@ -95,7 +108,6 @@ Model fit_model(std::unique_ptr<Detector> detector, const Dataset& dataset,
   model.calibration = {};
   const auto [split, hold_out] =
       calibration_rows(dataset, *detector, needs.score.with({.logits = options.by_class}));
-  const std::string hash = fingerprint(info.path);
 
   FitSources sources(dataset);
   BatchSource& all = split == Split::train ? *sources.train : *sources.id_val;
@@ -103,25 +115,20 @@ Model fit_model(std::unique_ptr<Detector> detector, const Dataset& dataset,
   SubsetSource held_out(all, parts.held_out), rest(all, parts.rest);
 
   progress("fit", 0);
-  const std::string used = fit_split(info, *detector);
-  model.fitted_on = {.file = info.path.string(),
-                     .fingerprint = hash,
-                     .split = used,
-                     .rows = 0,
-                     .dim = info.dim,
-                     .classes = info.classes,
-                     .part = hold_out};
   FitData data = sources.data();
-  if (hold_out) (split == Split::train ? data.train : data.id_val) = &rest;
-  if (used.find("train") != used.npos) model.fitted_on.rows += data.train->info().rows;
-  if (used.find("id_val") != used.npos) model.fitted_on.rows += data.id_val->info().rows;
+  model.fitted_on = rows_of_fit(dataset, *detector);
+  if (hold_out) {
+    (split == Split::train ? data.train : data.id_val) = &rest;
+    model.fitted_on.rows -= held_out.info().rows;
+    model.fitted_on.part = true;
+  }
   if (needs.fit.any() || needs.outliers.any()) detector->fit(data, options.exec);
 
   progress("calibrate", 0.5);
   BatchSource& calibrating = hold_out ? static_cast<BatchSource&>(held_out) : all;
   model.calibration = calibrate(*detector, calibrating, options.by_class, options.exec);
   model.calibrated_on = {.file = info.path.string(),
-                         .fingerprint = hash,
+                         .fingerprint = dataset.fingerprint(),
                          .split = std::string(kFitSplits[static_cast<std::size_t>(split)]),
                          .rows = model.calibration.rows(),
                          .dim = info.dim,

@@ -68,6 +68,16 @@ Interval normal_interval(double value, double variance, double level, double lea
   return {value, std::max(value - half, least), std::min(value + half, 1.)};
 }
 
+/// Of two AUROCs whose difference has this variance. Where it is 0, all rows agree.
+Comparison comparison(double a, double b, double difference, double variance, double level) {
+  const double z = difference == 0 ? 0 : difference / std::sqrt(variance);
+  return {.auroc_a = a,
+          .auroc_b = b,
+          .difference = normal_interval(difference, variance, level, -1),
+          .z = z,
+          .p_value = std::erfc(std::abs(z) / std::numbers::sqrt2)};
+}
+
 /// Calls draw(row) for as many rows as there are, drawn with replacement.
 template <class Draw>
 void resample_rows(std::int64_t rows, ItemRandom random, const Draw& draw) {
@@ -180,13 +190,17 @@ Comparison compare_auroc(Scores id_a, Scores ood_a, Scores id_b, Scores ood_b, d
   const Components a = components(kFunction, "id_a", id_a, "ood_a", ood_a);
   const Components b = components(kFunction, "id_b", id_b, "ood_b", ood_b);
   const Components difference{a.id - b.id, a.ood - b.ood};
-  const double value = difference.mean(), variance = variance_of_mean(difference);
-  const double z = value == 0 ? 0 : value / std::sqrt(variance);  // infinite where all rows agree
-  return {.auroc_a = a.mean(),
-          .auroc_b = b.mean(),
-          .difference = normal_interval(value, variance, level, -1),
-          .z = z,
-          .p_value = std::erfc(std::abs(z) / std::numbers::sqrt2)};
+  return comparison(a.mean(), b.mean(), difference.mean(), variance_of_mean(difference), level);
+}
+
+Comparison compare_auroc_unpaired(Scores id_a, Scores ood_a, Scores id_b, Scores ood_b,
+                                  double level) {
+  constexpr auto kFunction = "compare_auroc_unpaired";
+  require_level(kFunction, level);
+  const Components a = components(kFunction, "id_a", id_a, "ood_a", ood_a);
+  const Components b = components(kFunction, "id_b", id_b, "ood_b", ood_b);
+  return comparison(a.mean(), b.mean(), a.mean() - b.mean(),
+                    variance_of_mean(a) + variance_of_mean(b), level);
 }
 
 }  // namespace ood

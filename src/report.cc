@@ -7,19 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "named_metrics.h"
+#include "text_table.h"
 
 namespace ood {
 
 namespace {
-
-/// A name out of a file on one line of a terminal: no control characters.
-std::string printable(std::string text) {
-  for (char& c : text)
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-  return text;
-}
-
-using Cells = std::vector<std::vector<std::string>>;  // the first row is the header
 
 std::string percent(double share) { return fmt::format("{:.2f}", 100 * share); }
 
@@ -72,55 +64,6 @@ Cells metric_cells(const Report& report, const std::string& title, double Metric
     cells.push_back(std::move(line));
   }
   return cells;
-}
-
-std::vector<std::size_t> widths(const Cells& cells) {
-  std::vector<std::size_t> widths(cells[0].size(), 0);
-  for (const auto& line : cells)
-    for (std::size_t j = 0; j < line.size(); ++j) widths[j] = std::max(widths[j], line[j].size());
-  return widths;
-}
-
-std::string plain(Cells cells) {
-  const auto width = widths(cells);
-  std::string text;
-  for (const auto& line : cells) {
-    text += fmt::format("{:<{}}", line[0], width[0]);
-    for (std::size_t j = 1; j < line.size(); ++j)
-      text += fmt::format("  {:>{}}", line[j], width[j]);
-    text.erase(text.find_last_not_of(' ') + 1);
-    text += '\n';
-  }
-  return text;
-}
-
-/// A cell of a Markdown table.
-std::string escaped(const std::string& cell) {
-  std::string text;
-  for (const char c : cell) {
-    if (c == '|') text += '\\';
-    text += c;
-  }
-  return text;
-}
-
-std::string markdown(Cells cells) {
-  for (auto& line : cells)
-    for (std::string& cell : line) cell = escaped(cell);
-  const auto width = widths(cells);
-  std::string text;
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    text += fmt::format("| {:<{}} |", cells[i][0], width[0]);
-    for (std::size_t j = 1; j < cells[i].size(); ++j)
-      text += fmt::format(" {:>{}} |", cells[i][j], width[j]);
-    text += '\n';
-    if (i > 0) continue;
-    text += fmt::format("|{:-<{}}|", ":", width[0] + 2);
-    for (std::size_t j = 1; j < width.size(); ++j)
-      text += fmt::format("{:->{}}|", ":", width[j] + 2);
-    text += '\n';
-  }
-  return text;
 }
 
 std::string heading(const Report& report) {
@@ -312,11 +255,11 @@ std::string csv_field(const std::string& text) {
 }  // namespace
 
 std::string to_table(const Report& report, bool verbose) {
-  return sections(report, plain, verbose);
+  return sections(report, plain_table, verbose);
 }
 
 std::string to_markdown(const Report& report, bool verbose) {
-  return sections(report, markdown, verbose);
+  return sections(report, markdown_table, verbose);
 }
 
 std::string to_csv(const Report& report) {

@@ -228,6 +228,34 @@ TEST_CASE("evaluate: curves, agreement and fingerprint are those of the scores, 
   CHECK(report.agreement(0, 2) < 1);
 }
 
+TEST_CASE("evaluate: scores are kept if asked for, as the metrics saw them") {
+  const TemporaryFile file("evaluate_scores");
+  write(file.path(), kTrain.batch(), kId.batch(), kOod.batch(), kOod.batch().slice(0, 70),
+        &kTrain.head);
+  const Dataset dataset(file.path());
+  std::vector<std::unique_ptr<Detector>> detectors;
+  for (const char* name : {"energy", "knn"}) detectors.push_back(make_detector(name));
+  CHECK(evaluate(dataset, detectors).scores.empty());
+  const Report report = evaluate(dataset, detectors, {.keep_scores = true});
+  CHECK(report.fingerprint == fingerprint(file.path()));
+  REQUIRE(report.scores.size() == 2);
+  for (std::size_t d = 0; d < 2; ++d) {
+    const ReportScores& scores = report.scores[d];
+    CHECK(scores.detector == detectors[d]->name());
+    CHECK(scores.options == report.timings[d].options);
+    std::vector<float> own(static_cast<std::size_t>(kId.batch().rows()));
+    detectors[d]->score(kId.batch(), own, {});
+    CHECK(std::ranges::equal(scores.id_test, own));
+    REQUIRE(scores.sets.size() == 2);
+    for (std::size_t s = 0; s < 2; ++s) {
+      const ReportRow& row = report.rows[2 * d + s];
+      CHECK(scores.sets[s].dataset == row.dataset);
+      CHECK(std::ssize(scores.sets[s].scores) == row.n_ood);
+      CHECK(auroc(scores.id_test, scores.sets[s].scores) == row.metrics.auroc);
+    }
+  }
+}
+
 TEST_CASE("evaluate: detectors that the file does not allow are left out, with the reason") {
   const TemporaryFile file("evaluate_partial");
   const auto logits_only = [](const test::Synthetic& data) {

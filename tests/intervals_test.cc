@@ -281,6 +281,24 @@ TEST_CASE("compare_auroc: agrees with the jackknife of counted pairs") {
   }
 }
 
+TEST_CASE("compare_auroc_unpaired: other rows, other numbers of rows") {
+  // All pairs in NumPy: means over the other axis, variances with n - 1, scipy.stats.norm
+  const Values id_a = {3, 4, 5, 6, 2.5}, ood_a = {1, 2, 5, 3};
+  const Values id_b = {2, 4, 1, 6}, ood_b = {1, 3, 0.5, 2, 7};
+  const Comparison got = ood::compare_auroc_unpaired(id_a, ood_a, id_b, ood_b, 0.9);
+  CHECK(got.auroc_a == doctest::Approx(0.75).epsilon(1e-14));
+  CHECK(got.auroc_b == doctest::Approx(0.6).epsilon(1e-14));
+  CHECK(got.difference.value == doctest::Approx(0.15).epsilon(1e-13));
+  CHECK(got.difference.low == doctest::Approx(-0.3170486494857283).epsilon(1e-12));
+  CHECK(got.difference.high == doctest::Approx(0.6170486494857281).epsilon(1e-12));
+  CHECK(got.z == doctest::Approx(0.528270543795374).epsilon(1e-12));
+  CHECK(got.p_value == doctest::Approx(0.5973115731942722).epsilon(1e-12));
+  CHECK_THROWS_WITH_AS(ood::compare_auroc_unpaired(id_a, ood_a, Values{1}, ood_b),
+                       doctest::Contains("compare_auroc_unpaired: id_b has 1"),
+                       std::invalid_argument);
+  CHECK_THROWS_AS(ood::compare_auroc_unpaired(id_a, ood_a, id_b, ood_b, 1), std::invalid_argument);
+}
+
 TEST_CASE("compare_auroc: where the difference does not vary") {
   const Values id{5, 3, 2, 2}, ood{1, 3, 2};
   const auto check = [](const Comparison& got, double value, double z, double p_value) {

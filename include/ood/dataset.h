@@ -57,6 +57,8 @@ class Dataset {
   ~Dataset();
 
   const DatasetInfo& info() const;
+  /// fingerprint() of the file, see below; read at the first call and kept.
+  std::string fingerprint() const;
   /// The last layer, or nullptr.
   const Head* head() const;
   /// The split of this name, or nullptr.

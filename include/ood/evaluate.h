@@ -38,6 +38,9 @@ struct EvaluateOptions {
   /// Fills Report::curves, agreement and fingerprint; keeps the scores of all rows meanwhile, 8
   /// bytes each for each detector.
   bool curves = false;
+  /// Fills Report::scores and fingerprint: 8 bytes for each row and detector. No writer of a report
+  /// shows the scores.
+  bool keep_scores = false;
   /// Told what is being done ("fit knn", "score svhn") and which share of the steps is done.
   std::function<void(std::string_view step, double done)> progress{};
 };

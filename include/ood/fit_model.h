@@ -18,6 +18,9 @@ namespace ood {
 Calibration calibrate(const Detector& detector, BatchSource& id, bool by_class = false,
                       const Exec& exec = {});
 
+/// The rows of this file that fit() of ood/evaluate.h fits the detector on.
+RowsUsed rows_of_fit(const Dataset& dataset, const Detector& detector);
+
 struct FitModelOptions {
   double alpha = 0.05;
   bool by_class = false;

@@ -131,4 +131,13 @@ struct Comparison {
 /// Source: DeLong, DeLong & Clarke-Pearson, Biometrics 44 (1988).
 Comparison compare_auroc(Scores id_a, Scores ood_a, Scores id_b, Scores ood_b, double level = 0.95);
 
+/// The same where a and b are scores of different rows, drawn independently:
+///
+///   sd^2 = sd_a^2 + sd_b^2, each as in auroc_interval
+///
+/// Of rows that the two share, the variance is mostly too large, and a difference is found less often.
+/// z is compared with the normal distribution, where pROC's roc.test(paired = FALSE) takes Student's.
+Comparison compare_auroc_unpaired(Scores id_a, Scores ood_a, Scores id_b, Scores ood_b,
+                                  double level = 0.95);
+
 }  // namespace ood

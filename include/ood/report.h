@@ -64,6 +64,18 @@ struct ReportCurve {
   ScoreHistogram histogram;
 };
 
+/// The scores of a detector's rows, in the order of the file.
+struct ReportScores {
+  struct Set {
+    std::string dataset;
+    std::vector<double> scores;
+  };
+  std::string detector;
+  OptionMap options;
+  std::vector<double> id_test;
+  std::vector<Set> sets;  ///< those of `rows`, in their order
+};
+
 /// A detector that could not be run, and why.
 struct LeftOut {
   std::string detector;
@@ -83,8 +95,10 @@ struct Report {
   std::vector<LeftOut> left_out;
   std::vector<ReportFit> fits{};         ///< one for each detector whose fit says something
   std::vector<SearchResult> searches{};  ///< by which options were chosen
+  /// Of the file, see ood/dataset.h; "" without EvaluateOptions::curves and keep_scores
+  std::string fingerprint{};
+  std::vector<ReportScores> scores{};  ///< one for each of `timings` (EvaluateOptions::keep_scores)
   // What only a figure needs (EvaluateOptions::curves)
-  std::string fingerprint{};          ///< of the file, see ood/dataset.h; "" if not asked for
   std::vector<ReportCurve> curves{};  ///< one for each of `rows`, in their order
   /// Rank correlation of the scores of all rows of /id_test and the sets, in the order of `timings`
   MatrixD agreement{};

@@ -18,12 +18,12 @@ True
 from . import metrics
 from ._ood import __version__
 from .dataset import Array, Dataset, Split, Writer, open, write
-from .detector import Detector, Diagnostics, FitWarning, NotFittedError
+from .detector import Calibration, Detector, Diagnostics, FitWarning, NotFittedError, RowsUsed, load
 from .detectors import *
 from .detectors import DETECTORS
 from .detectors import __all__ as _detectors
 from .report import Report, evaluate
 
-__all__ = ["DETECTORS", "Array", "Dataset", "Detector", "Diagnostics", "FitWarning", "NotFittedError",
-           "Report", "Split", "Writer", "__version__", "evaluate", "metrics", "open", "write",
-           *_detectors]
+__all__ = ["DETECTORS", "Array", "Calibration", "Dataset", "Detector", "Diagnostics", "FitWarning",
+           "NotFittedError", "Report", "RowsUsed", "Split", "Writer", "__version__", "evaluate", "load",
+           "metrics", "open", "write", *_detectors]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -48,6 +49,43 @@ class Diagnostics:
     #: Arrays with an entry for each class.
     per_class: dict[str, npt.NDArray[np.float64]]
     #: A line each.
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class RowsUsed:
+    """The rows that something was computed from."""
+
+    #: "" for arrays in memory.
+    file: str
+    #: Of the file, as `xxh128sum` prints it; "" where there is none.
+    fingerprint: str
+    #: "train", "id_val, train"; "" where no rows were needed or their place is not known.
+    split: str
+    rows: int
+    #: D
+    dim: int
+    #: C
+    classes: int
+    #: Whether the split has other rows too.
+    part: bool
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The scores that new scores are compared with, and what follows from them."""
+
+    rows: int
+    #: The share of ID rows that may be rejected.
+    alpha: float
+    #: Whether each row is compared with those of its predicted class alone.
+    by_class: bool
+    #: Rows that score below it are rejected; None if by class.
+    threshold: float | None
+    #: Sorted; of more than 65,537 rows those at evenly spaced ranks.
+    scores: npt.NDArray[np.float64]
+    on: RowsUsed
+    #: What makes p-values doubtful, a line each.
     warnings: list[str]
 
 
@@ -173,22 +211,95 @@ class Detector:
         threads; the interpreter is free meanwhile.
         """
         model = self._scoring_model()
-        given = {"features": features, "logits": logits, "layers": layers,
-                 "copy_features": copy_features, "copy_logits": copy_logits, "head": head}
-        if isinstance(X, Dataset):
-            raise TypeError(f"{type(self).__name__}.score has a Dataset, expected one of its splits, such as "
-                            "dataset.id_test")
-        if isinstance(X, Split):
-            self._refuse(given, "score", "a Split")
-            return model.score_source(X._source(), threads)
-        arrays = as_arrays(self._with_positional(model, given, X, None, "score"))
-        if head is not None and logits is None and "logits" in model.needs["score"]:
-            return model.score_source(_ood.Source(arrays), threads)
-        return model.score(arrays, threads)
+        rows = self._rows(model, "score", X, features=features, logits=logits, layers=layers,
+                          copy_features=copy_features, copy_logits=copy_logits, head=head)
+        if isinstance(rows, _ood.Source):
+            return model.score_source(rows, threads)
+        return model.score(rows, threads)
 
     def score_samples(self, X: Any) -> Floats:
         """scikit-learn's name of score(X)."""
         return self.score(X)
+
+    # Decisions.
+
+    def calibrate(self: Self, X: Split | Any = None, *, alpha: float = 0.05, by_class: bool = False,
+                  features: Any = None, logits: Any = None, layers: Mapping[str, Any] | None = None,
+                  copy_features: Any = None, copy_logits: Any = None,
+                  head: tuple[Any, Any] | None = None, threads: int = 0) -> Self:
+        """Takes the scores of ID rows as what new scores are compared with, and returns self.
+
+        The rows must not be those of fit(), nor those that the network was trained on, as those score
+        too high: take validation rows. alpha: the share of ID rows that accepts() may reject.
+        by_class: a row is compared with those that the network assigns to the same class; needs
+        logits. Rows are given as to score(); NaN and infinity raise ValueError.
+        """
+        model = self._scoring_model()
+        rows = self._rows(model, "calibrate", X, by_class, features=features, logits=logits, layers=layers,
+                          copy_features=copy_features, copy_logits=copy_logits, head=head)
+        of_file = isinstance(X, Split)
+        model.calibrate(rows if isinstance(rows, _ood.Source) else _ood.Source(rows),
+                        X._dataset.path if of_file else "", X.name if of_file else "",
+                        X._dataset._file.fingerprint if of_file else "", False, alpha, by_class, threads)
+        self._model = model
+        for warning in model.calibration["warnings"]:
+            warnings.warn(f"{type(self).__name__}: {warning}", FitWarning, stacklevel=2)
+        return self
+
+    def p_value(self, X: Split | Any = None, *, features: Any = None, logits: Any = None,
+                layers: Mapping[str, Any] | None = None, copy_features: Any = None,
+                copy_logits: Any = None, head: tuple[Any, Any] | None = None,
+                threads: int = 0) -> npt.NDArray[np.float64]:
+        """Conformal p-values [n], after calibrate(): small = unlike the ID rows that it was calibrated on.
+
+        P(p <= a) <= a for every a, for ID rows that are exchangeable with those. Rows are given as to score().
+        """
+        model = self._scoring_model()
+        if not model.calibrated:
+            raise _not_fitted(f"{type(self).__name__} is not calibrated: call calibrate before p_value and accepts")
+        rows = self._rows(model, "p_value", X, model.calibration["by_class"], features=features, logits=logits,
+                          layers=layers, copy_features=copy_features, copy_logits=copy_logits, head=head)
+        if isinstance(rows, _ood.Source):
+            return model.p_values_of_source(rows, threads)
+        return model.p_values(rows, threads)
+
+    def accepts(self, X: Split | Any = None, *, alpha: float | None = None, features: Any = None,
+                logits: Any = None, layers: Mapping[str, Any] | None = None, copy_features: Any = None,
+                copy_logits: Any = None, head: tuple[Any, Any] | None = None,
+                threads: int = 0) -> npt.NDArray[np.bool_]:
+        """True for the rows that are taken for in-distribution: those whose p-value is above alpha, of
+        which None is that of calibrate(). A row that scores NaN is rejected."""
+        p_values = self.p_value(X, features=features, logits=logits, layers=layers,
+                                copy_features=copy_features, copy_logits=copy_logits, head=head,
+                                threads=threads)
+        if alpha is None:
+            alpha = self._scoring_model().calibration["alpha"]
+        elif not 0 <= alpha < 1:
+            raise ValueError(f"{type(self).__name__}.accepts: alpha has {alpha}, expected 0 or more, below 1")
+        return np.asarray(p_values > alpha)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What calibrate() found; None before it."""
+        if not self.__sklearn_is_fitted__():
+            return None
+        model = self._scoring_model()
+        if not model.calibrated:
+            return None
+        found = model.calibration
+        return Calibration(**found | {"on": RowsUsed(**found["on"])})
+
+    @property
+    def fitted_on(self) -> RowsUsed:
+        """The rows of the last fit."""
+        return RowsUsed(**self._scoring_model().fitted_on)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the fitted detector and its calibration to one file, all or nothing: see `load`.
+
+        The format is that of `ood fit --out` and of C++; docs/model-file.md describes it.
+        """
+        self._scoring_model().save(os.fspath(path))
 
     @property
     def diagnostics(self) -> Diagnostics:
@@ -203,6 +314,21 @@ class Detector:
             changed = " with these options" if self._model is not None else ""
             raise _not_fitted(f"{type(self).__name__} is not fitted{changed}: call fit before score")
         return model
+
+    def _rows(self, model: _ood.Model, method: str, X: Any, with_logits: bool = False,
+              **given: Any) -> _ood.Arrays | _ood.Source:
+        """The rows of score() and its kin: a source where they are read or logits are computed."""
+        if isinstance(X, Dataset):
+            raise TypeError(f"{type(self).__name__}.{method} has a Dataset, expected one of its splits, such as "
+                            "dataset.id_test")
+        if isinstance(X, Split):
+            self._refuse(given, method, "a Split")
+            return X._source()
+        arrays = as_arrays(self._with_positional(model, given, X, None, method))
+        needs_logits = with_logits or "logits" in model.needs["score"]
+        if given["head"] is not None and given["logits"] is None and needs_logits:
+            return _ood.Source(arrays)
+        return arrays
 
     def _refuse(self, given: Mapping[str, Any], method: str, instead: str) -> None:
         for name, value in given.items():
@@ -243,7 +369,7 @@ class Detector:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         if "_model" in state:
-            self._model = _ood.Model.from_bytes(state["_model"])
+            self._model = _ood.Model.from_bytes(*state["_model"])
 
     def __sklearn_is_fitted__(self) -> bool:
         return self._model is not None or self._new_model().fitted
@@ -253,6 +379,28 @@ class Detector:
 
         return Tags(estimator_type=None, target_tags=TargetTags(required="labels" in self.needs["fit"]),
                     input_tags=InputTags(), requires_fit=bool(self.needs["fit"]))
+
+
+def load(path: str | os.PathLike[str]) -> Detector:
+    """The detector that `Detector.save`, `ood fit --out` or C++ wrote to this file, fitted, and calibrated if it
+    was: the same bits.
+
+    >>> import numpy as np, ood, tempfile, pathlib
+    >>> logits = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.ood"
+    >>> ood.Energy().calibrate(logits, alpha=0.1).save(path)
+    >>> detector = ood.load(path)
+    >>> int(detector.accepts(logits).sum())
+    181
+    """
+    from .detectors import DETECTORS
+
+    model = _ood.load_model(os.fspath(path))
+    options = {name: tuple(value) if isinstance(value, list) else value
+               for name, value in model.options.items()}
+    detector = DETECTORS[model.name](**options)
+    detector._model = model
+    return detector
 
 
 def _is_empty(rows: Rows) -> bool:

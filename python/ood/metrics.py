@@ -14,11 +14,14 @@ from __future__ import annotations
 import operator
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from . import _ood
 from ._arrays import as_scores
 
-__all__ = ["Comparison", "Interval", "auroc", "auroc_interval", "aupr", "bootstrap", "compare",
-           "compute", "fpr_at_tpr"]
+__all__ = ["Comparison", "Interval", "adjusted_p_values", "auroc", "auroc_interval", "aupr", "bootstrap",
+           "compare", "compute", "fpr_at_tpr", "threshold_at_tpr"]
 
 
 class Interval(NamedTuple):
@@ -140,3 +143,23 @@ def compare(scores_a: tuple[Any, Any], scores_b: tuple[Any, Any], *, level: floa
     id_b, ood_b = _pair(*scores_b)
     auroc_a, auroc_b, difference, z, p_value = _ood.compare_auroc(id_a, ood_a, id_b, ood_b, level)
     return Comparison(auroc_a, auroc_b, Interval(*difference), z, p_value)
+
+
+def threshold_at_tpr(id: Any, tpr: float = 0.95) -> float:
+    """The highest score that accepts (score >= threshold) a share `tpr` or more of these ID scores: the
+    threshold of `fpr_at_tpr`. For a statement about further rows see `Detector.calibrate`.
+
+    >>> threshold_at_tpr([3, 1, 4, 1, 5], 0.6)
+    3.0
+    """
+    return float(_ood.threshold_at_tpr(as_scores(id, "id"), tpr))
+
+
+def adjusted_p_values(p_values: Any) -> npt.NDArray[np.float64]:
+    """Benjamini and Hochberg's adjusted p-values: calling out-of-distribution the rows with a value of f or less keeps the
+    expected share of ID rows among them at f or less.
+
+    >>> adjusted_p_values([0.01, 0.04, 0.03, 0.9]).round(3).tolist()
+    [0.04, 0.053, 0.053, 0.9]
+    """
+    return _ood.adjusted_p_values(as_scores(p_values, "p_values"))

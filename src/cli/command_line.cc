@@ -28,11 +28,11 @@ void print_warnings(const Report& report) {
   for (const ReportFit& fit : report.fits) warn(fit.detector, fit.found.warnings);
 }
 
-void require_output(const std::string& out, const std::string& input) {
+void require_output(const std::string& out, const std::string& input, const char* flag) {
   if (out.empty()) return;
   std::error_code none;
   if (std::filesystem::equivalent(out, input, none))
-    throw_invalid("--out has {}, the feature file itself, expected another file", out);
+    throw_invalid("{} has {}, the feature file itself, expected another file", flag, out);
   const auto folder = std::filesystem::path(out).parent_path();
   if (!folder.empty() && !std::filesystem::is_directory(folder, none))  // before any work
     throw std::runtime_error(fmt::format("{}: cannot be written", out));
@@ -67,8 +67,6 @@ void write_file(const std::string& path, const std::string& text) {
 
 namespace {
 
-constexpr int kDone = 0, kBadInput = 2;
-
 /// An error is one line, whatever a library made of it.
 std::string one_line(std::string text) {
   for (char& c : text)
@@ -92,6 +90,7 @@ int ood::cli::run_command(int argc, char** argv) {
   ood::cli::Action action;
   ood::cli::add_eval(app, action);
   ood::cli::add_fit(app, action);
+  ood::cli::add_gate(app, action);
   ood::cli::add_inspect(app, action);
   ood::cli::add_list(app, action);
   ood::cli::add_info(app, action);
@@ -99,8 +98,7 @@ int ood::cli::run_command(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-    action();
-    return kDone;
+    return action();
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);
   } catch (const CLI::CallForVersion& version) {
@@ -109,7 +107,7 @@ int ood::cli::run_command(int argc, char** argv) {
     if (app.get_subcommands().empty() && argc > 1)
       fmt::print(
           stderr,
-          "ood: unknown command {}, expected one of eval, fit, inspect, list, info, report\n",
+          "ood: unknown command {}, expected one of eval, fit, gate, inspect, list, info, report\n",
           argv[1]);
     else
       fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),

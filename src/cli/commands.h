@@ -14,11 +14,15 @@ namespace ood::cli {
 /// The whole command: what main() and the Python package's `ood` call. Returns the exit status.
 int run_command(int argc, char** argv);
 
+/// What a command ends with. A gate that does not hold is no error: everything was done.
+enum Status : int { kDone = 0, kFailed = 1, kBadInput = 2 };
+
 /// Work to be done after the whole command line was understood.
-using Action = std::function<void()>;
+using Action = std::function<Status()>;
 
 void add_eval(CLI::App& app, Action& action);
 void add_fit(CLI::App& app, Action& action);
+void add_gate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
@@ -30,8 +34,9 @@ void print(const std::string& text);
 /// A line on stderr for each warning of a fit or of the setting that a search chose.
 void print_warnings(const Report& report);
 
-/// Throws if `out`, where a result will go, is one of the inputs or lies in no folder; "" is stdout.
-void require_output(const std::string& out, const std::string& input);
+/// Throws if `out`, where a result of `flag` will go, is one of the inputs or lies in no folder; "" is
+/// stdout, or no output.
+void require_output(const std::string& out, const std::string& input, const char* flag = "--out");
 
 /// Writes to a file, all or an exception; the file is not left half written.
 void write_file(const std::string& path, const std::string& text);

@@ -148,6 +148,13 @@ void add_detector_arguments(CLI::App& command, DetectorArguments& arguments, boo
       ->capture_default_str();
 }
 
+std::vector<std::string> detectors_with_options(const DetectorArguments& arguments) {
+  std::vector<std::string> detectors;
+  for (const std::string& text : arguments.options)
+    detectors.push_back(parse_assignment("-p", text, names_of(arguments)).detector);
+  return detectors;
+}
+
 std::vector<std::unique_ptr<Detector>> make_detectors(const DetectorArguments& arguments) {
   const auto names = names_of(arguments);
   std::map<std::string, OptionMap> options;

@@ -31,6 +31,9 @@ struct DetectorArguments {
 /// Adds the flags. one: the command takes one detector, by name.
 void add_detector_arguments(CLI::App& command, DetectorArguments& arguments, bool one);
 
+/// The detectors that -p sets an option of.
+std::vector<std::string> detectors_with_options(const DetectorArguments& arguments);
+
 /// The detectors that were asked for, with the options that were given.
 std::vector<std::unique_ptr<Detector>> make_detectors(const DetectorArguments& arguments);
 

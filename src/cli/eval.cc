@@ -49,7 +49,12 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--out,-o", arguments->out, "Write to this file instead of standard output");
   command->add_flag("--verbose,-v", arguments->verbose,
                     "Show what each fit found out about itself (json always has it)");
-  command->callback([arguments, &action] { action = [arguments] { run(*arguments); }; });
+  command->callback([arguments, &action] {
+    action = [arguments] {
+      run(*arguments);
+      return kDone;
+    };
+  });
 }
 
 }  // namespace ood::cli

@@ -8,7 +8,7 @@
 namespace ood::cli {
 
 Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
-                     const std::string& out, bool curves) {
+                     const std::string& out, EvaluateOptions options) {
   require_output(out, file);
   const bool all = arguments.all();
   const auto detectors = make_detectors(arguments);
@@ -21,11 +21,10 @@ Report evaluate_file(const std::string& file, const DetectorArguments& arguments
     ProgressLine line;
     const auto progress = [&](std::string_view step, double done) { line.show(step, done); };
     auto searches = choose_options(dataset, detectors, arguments, progress);
-    Report evaluated = evaluate(dataset, detectors,
-                                {.exec = {.threads = arguments.threads},
-                                 .without = used_for_choosing(dataset, arguments),
-                                 .curves = curves,
-                                 .progress = progress});
+    options.exec.threads = arguments.threads;
+    options.without = used_for_choosing(dataset, arguments);
+    options.progress = progress;
+    Report evaluated = evaluate(dataset, detectors, options);
     evaluated.searches = std::move(searches);
     return evaluated;
   }();

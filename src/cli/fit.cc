@@ -150,7 +150,12 @@ void add_fit(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--seed", arguments->model.seed, "Of the choice of these rows")
       ->capture_default_str();
-  command->callback([arguments, &action] { action = [arguments] { run(*arguments); }; });
+  command->callback([arguments, &action] {
+    action = [arguments] {
+      run(*arguments);
+      return kDone;
+    };
+  });
 }
 
 }  // namespace ood::cli

@@ -26,7 +26,12 @@ void run() {
 
 void add_info(CLI::App& app, Action& action) {
   app.add_subcommand("info", "Show version, instruction set, threads and libraries")
-      ->callback([&action] { action = run; });
+      ->callback([&action] {
+        action = [] {
+          run();
+          return kDone;
+        };
+      });
 }
 
 }  // namespace ood::cli

@@ -94,7 +94,12 @@ void add_inspect(CLI::App& app, Action& action) {
   command->add_option("--format,-f", arguments->format, "Form of the output")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();
-  command->callback([arguments, &action] { action = [arguments] { run(*arguments); }; });
+  command->callback([arguments, &action] {
+    action = [arguments] {
+      run(*arguments);
+      return kDone;
+    };
+  });
 }
 
 }  // namespace ood::cli

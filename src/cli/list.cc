@@ -104,7 +104,12 @@ void add_list(CLI::App& app, Action& action) {
   command->add_option("--format,-f", *format, "Form of the output")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();
-  command->callback([format, &action] { action = [format] { run(*format); }; });
+  command->callback([format, &action] {
+    action = [format] {
+      run(*format);
+      return kDone;
+    };
+  });
 }
 
 }  // namespace ood::cli

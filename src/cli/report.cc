@@ -25,7 +25,8 @@ void add_report(CLI::App& app, Action& action) {
   command->callback([arguments, &action] {
     action = [arguments] {
       write_file(arguments->out, to_html(evaluate_file(arguments->file, arguments->detectors,
-                                                       arguments->out, true)));
+                                                       arguments->out, {.curves = true})));
+      return kDone;
     };
   });
 }

@@ -46,8 +46,8 @@ def test_help_names_every_command(ood: Run) -> None:
         result = ood(*arguments)
         assert result.returncode == 0
         assert result.stderr == ""
-    assert all(name in ood("--help").stdout for name in ("eval", "fit", "inspect", "list", "info",
-                                                          "report"))
+    assert all(name in ood("--help").stdout for name in ("eval", "fit", "gate", "inspect", "list",
+                                                          "info", "report"))
 
 
 def test_version_is_the_project_version(ood: Run) -> None:
@@ -223,7 +223,7 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "A subcommand is required"),
-    (["nonsense"], "unknown command nonsense, expected one of eval, fit, inspect, list, info, report"),
+    (["nonsense"], "unknown command nonsense, expected one of eval, fit, gate, inspect, list, info, report"),
     (["eval"], "file is required"),
     (["eval", "FILE", "--format", "xml"], "xml"),
     (["eval", "FILE", "--threads", "-1"], "-1"),

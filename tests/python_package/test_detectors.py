@@ -430,10 +430,13 @@ print(detector.score(np.load(sys.argv[1] + "/rows.npy")).tobytes().hex())
 def test_a_spoiled_pickle_is_an_error() -> None:
     content = pickle.dumps(ood.Ssd().fit(make_rows(1)["features"]))
     state = ood._ood.Model.from_bytes
-    whole = ood.Ssd().fit(make_rows(1)["features"])._model.to_bytes()
+    whole, *rest = ood.Ssd().fit(make_rows(1)["features"])._model.to_bytes()
     for spoiled in (b"", whole[:10], whole[: len(whole) // 2], b"x" + whole[1:]):
         with pytest.raises((ValueError, RuntimeError)):
-            state(spoiled)
+            state(spoiled, *rest)
+    for spoiled in (b"", rest[0][:10], b"x" + rest[0][1:]):
+        with pytest.raises((ValueError, RuntimeError)):
+            state(whole, spoiled, *rest[1:])
     assert whole in content
 
 
