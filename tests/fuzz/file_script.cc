@@ -321,7 +321,10 @@ struct Edit {
     const hid_t space = H5Dget_space(array);
     std::vector<hsize_t> shape(H5S_MAX_RANK);
     const int rank = H5Sget_simple_extent_dims(space, shape.data(), nullptr);
-    if (rank > 0) {
+    double values = 1;
+    for (int i = 0; i < rank; ++i)
+      values *= static_cast<double>(shape[static_cast<std::size_t>(i)]);
+    if (rank > 0 && values < 1e6) {  // HDF5 looks for every chunk that goes, written or not
       shape[script.below(static_cast<std::size_t>(rank))] = script.size();
       H5Dset_extent(array, shape.data());
     }
