@@ -13,6 +13,7 @@ namespace {
 constexpr Index kMaxBlockRows = 16384;
 constexpr Index kBlockBytes = 16 << 20;
 constexpr hsize_t kMaxCacheBytes = 256 << 20;
+constexpr Index kMaxBlockChunks = 4096;  // HDF5 takes some 8 KB for each one that a read touches
 
 /// Room in HDF5's cache for the chunks that one row runs through, so that each is decompressed once
 /// however the blocks cut it. One chunk is in memory anyway, however large.
@@ -39,7 +40,17 @@ Index block_rows(const std::vector<FieldArray>& arrays) {
   Index row_bytes = 0;
   for (const auto& [field, array, dtype] : arrays)
     row_bytes += field.copies() * field.width() * (field.name == "labels" ? 8 : 4);
-  const Index most = std::clamp<Index>(kBlockBytes / row_bytes, 1, kMaxBlockRows);
+  Index most = std::clamp<Index>(kBlockBytes / row_bytes, 1, kMaxBlockRows);
+  for (const auto& [field, array, dtype] : arrays)
+    if (const auto chunk = hdf5::chunk_shape(array.id); !chunk.empty()) {
+      Index across = 1;  // chunks that one row runs through
+      for (std::size_t axis = 0; axis < chunk.size(); ++axis)
+        if (axis != field.row_axis())
+          across *= static_cast<Index>((field.shape[axis] + chunk[axis] - 1) / chunk[axis]);
+      const auto rows =
+          static_cast<Index>(std::min<hsize_t>(chunk[field.row_axis()], kMaxBlockRows));
+      most = std::min(most, std::max<Index>(1, kMaxBlockChunks / across) * rows);
+    }
   Index chunk_rows = 1;
   for (const auto& [field, array, dtype] : arrays)
     if (const auto chunk = hdf5::chunk_shape(array.id); !chunk.empty())

@@ -413,6 +413,10 @@ void Detector::finish_loading() {
   const Inputs read = needs().score, fit = needs().fit;
   const bool dim = (read.features || read.copy_features) && (fit.features || fit.copy_features);
   const bool classes = (read.logits || read.copy_logits) && (fit.logits || fit.copy_logits);
+  constexpr Index kMostColumns = Index{1} << 24;  // of a feature file too
+  if (std::max(fitted_dim_, fitted_classes_) > kMostColumns)
+    throw_invalid("{}: fitted_dim has {} and fitted_classes {}, expected at most {}", name(),
+                  fitted_dim_, fitted_classes_, kMostColumns);
   if (fitted_dim_ < 0 || fitted_classes_ < 0 || (dim && fitted_dim_ == 0) ||
       (classes && fitted_classes_ == 0))
     throw_invalid("{}: fitted_dim has {} and fitted_classes {}, expected the widths of {}", name(),

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
 
 #include "errors.h"
 
@@ -13,6 +14,9 @@ namespace {
 
 constexpr std::size_t kMaxAttributeBytes = 1 << 20;
 constexpr std::int64_t kMaxChunkBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kPlausibleChunkBytes =
+    64 << 20;  // a larger one is not smaller than gzip makes it
+constexpr std::int64_t kMaxCompression = 1100;
 
 herr_t refuse_external_link(const char*, const char*, const char*, const char*, unsigned*, hid_t,
                             void*) {
@@ -300,11 +304,16 @@ void require_stored(const Object& array, const ArrayInfo& info) {
     if (info.bytes == 0) throw_invalid("{} has no values, they were never written", array.where());
     return;
   }
-  for (const Filter& filter : filters_of(creation_properties(array.id)))
+  std::set<H5Z_filter_t> seen;
+  for (const Filter& filter : filters_of(creation_properties(array.id))) {
     if (H5Zfilter_avail(filter.id) <= 0)
       throw std::runtime_error(fmt::format(
           "{} has filter {}, expected one that this HDF5 library can undo, such as gzip",
           array.where(), filter.name));
+    // gzip in gzip: a few bytes become a million times as many
+    if (!seen.insert(filter.id).second)
+      throw_invalid("{} has filter {} twice, expected it once", array.where(), filter.name);
+  }
 
   const Handle type = own(H5Dget_type(array.id), H5Tclose, array.unreadable());
   auto chunk_bytes = static_cast<std::int64_t>(H5Tget_size(type));
@@ -322,6 +331,10 @@ void require_stored(const Object& array, const ArrayInfo& info) {
   // a chunk that was never written would be read as zeros
   if (written < expected)
     throw_invalid("{} has {} chunks written, expected {}", array.where(), written, expected);
+  // a small file that claims large chunks must not make HDF5 allocate one
+  if (chunk_bytes > kPlausibleChunkBytes && chunk_bytes / kMaxCompression > info.bytes)
+    throw_invalid("{} has chunks of {} bytes but {} bytes in all, expected less compression",
+                  array.where(), chunk_bytes, info.bytes);
 }
 
 }  // namespace ood::hdf5

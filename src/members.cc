@@ -26,7 +26,24 @@ std::vector<std::string_view> split(std::string_view text, char at) {
   return parts;
 }
 
+/// Text may come out of a file. What is nested is made several times at each level.
+void require_modest(std::string_view text) {
+  constexpr Index kMostLevels = 4, kMostMembers = 256;
+  Index depth = 0, deepest = 0;
+  for (const char c : text) {
+    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
+    deepest = std::max(deepest, depth);
+  }
+  if (deepest > kMostLevels)
+    throw_invalid("{}... has {} nested parentheses, expected at most {}", text.substr(0, 40),
+                  deepest, kMostLevels);
+  if (const auto members = 1 + std::ranges::count(text, '+'); members > kMostMembers)
+    throw_invalid("{}... has {} detectors, expected at most {}", text.substr(0, 40), members,
+                  kMostMembers);
+}
+
 std::unique_ptr<Detector> from_text(std::string_view text) {
+  require_modest(text);
   const std::size_t open = text.find('(');
   if (open == std::string_view::npos) return make_detector(text);
   const auto bad = [&] {
@@ -77,6 +94,7 @@ void Member::visit(FieldVisitor& v, const std::string& prefix) {
 }
 
 std::vector<Member> members_of(std::string_view text) {
+  require_modest(text);
   std::vector<Member> members;
   for (const std::string_view part : split(text, '+')) members.emplace_back(part);
   return members;

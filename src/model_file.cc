@@ -97,12 +97,14 @@ std::int64_t require_whole(const std::filesystem::path& path) {
                   format.substr(0, 20), kFormat);
   const std::string_view declared = take(text, "bytes "), sum = take(text, "xxh3 ");
   const auto bytes = std::filesystem::file_size(path);
-  if (declared != fmt::format("{}", bytes))
-    throw std::runtime_error(fmt::format(
-        "{}: is {}: has {} bytes, expected {}", name,
-        block.size() < kHeaderBytes || declared.size() >= std::to_string(bytes).size() ? "truncated"
-                                                                                       : "damaged",
-        bytes, declared.substr(0, 20)));
+  if (declared != fmt::format("{}", bytes)) {
+    std::uintmax_t whole = 0;
+    std::from_chars(declared.data(), declared.data() + declared.size(), whole);
+    const bool cut = whole > bytes || block.size() < kHeaderBytes;
+    throw std::runtime_error(fmt::format("{}: is {}: has {} bytes, expected {}", name,
+                                         cut ? "truncated" : "damaged", bytes,
+                                         declared.substr(0, 20)));
+  }
   if (const std::string got = checksum(path, kHeaderBytes); got != sum)
     throw std::runtime_error(
         fmt::format("{}: is damaged: has checksum {}, expected {}", name, got, sum.substr(0, 32)));

@@ -313,13 +313,13 @@ TEST_CASE("dataset errors: a small file with a large head") {
   CHECK(open_error([](RawFile& f) {
           f.zeros("/head/bias", {1 << 15});
           f.array("/head/weight", {1 << 15, 1 << 15}, H5T_IEEE_F32LE, H5T_IEEE_F32LE, nullptr,
-                  {{1 << 12, 1 << 15}, 9});
+                  {{1 << 9, 1 << 15}, 9});
           const hid_t array = H5Dopen2(f.id(), "/head/weight", H5P_DEFAULT);
-          for (hsize_t row = 0; row < 1 << 15; row += 1 << 12)
+          for (hsize_t row = 0; row < 1 << 15; row += 1 << 9)
             H5Dwrite_chunk(array, H5P_DEFAULT, 0, std::vector<hsize_t>{row, 0}.data(), 1, "x");
           H5Dclose(array);
         }) ==
-        "invalid_argument: bad.h5: /head/weight has 1073741824 values in 8 bytes, expected less "
+        "invalid_argument: bad.h5: /head/weight has 1073741824 values in 64 bytes, expected less "
         "compression");
 }
 
@@ -350,6 +350,33 @@ TEST_CASE("dataset errors: values outside of the file, or behind an unknown filt
         }) ==
         "runtime_error: bad.h5: /train/features has filter number 511, expected one that this HDF5 "
         "library can undo, such as gzip");
+}
+
+TEST_CASE("dataset errors: what would unpack to far more than the file has") {
+  // a gzip stream of 128 MiB, as its chunk says, would take 128 KiB
+  const auto with_chunk = [](hsize_t rows, int times_gzip) {
+    return open_error([&](RawFile& f) {
+      const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+      const hsize_t shape[2] = {rows, 1024};
+      H5Pset_chunk(creation, 2, shape);
+      for (int i = 0; i < times_gzip; ++i) H5Pset_deflate(creation, 9);
+      const hid_t space = H5Screate_simple(2, shape, nullptr);
+      const hid_t array = H5Dcreate2(f.id(), "/train/features", H5T_IEEE_F32LE, space, f.links(),
+                                     creation, H5P_DEFAULT);
+      const hsize_t first[2] = {0, 0};
+      const std::string bytes(100, 'x');
+      H5Dwrite_chunk(array, H5P_DEFAULT, 0, first, bytes.size(), bytes.data());
+      H5Dclose(array);
+      H5Sclose(space);
+      H5Pclose(creation);
+    });
+  };
+  CHECK(with_chunk(32768, 1) ==
+        "invalid_argument: bad.h5: /train/features has chunks of 134217728 bytes but 100 bytes in "
+        "all, expected less compression");
+  CHECK(with_chunk(4, 2) ==
+        "invalid_argument: bad.h5: /train/features has filter gzip twice, expected it once");
+  CHECK(with_chunk(4, 1) == "no error");  // until it is read
 }
 
 TEST_CASE("dataset errors: a split that does not exist") {

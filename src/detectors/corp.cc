@@ -61,6 +61,10 @@ void Corp::prepare() {
 }
 
 void Corp::draw_features(Index dim) {
+  constexpr Index kMostWeights = Index{1} << 26;  // they are drawn, no file holds them
+  if (options_.dimension > kMostWeights / std::max<Index>(dim, 1))
+    throw_invalid("option dimension has {}, expected at most {} for features of width {}",
+                  options_.dimension, kMostWeights / std::max<Index>(dim, 1), dim);
   const auto seed = static_cast<std::uint64_t>(options_.seed);
   const double scale = std::sqrt(2 * options_.gamma);
   Matrix directions(options_.dimension, dim);

@@ -118,6 +118,10 @@ void Layers::visit(FieldVisitor& v) {
   v.state("widths", widths_);
   if (joined(names_) != fitted_layers_) {  // being loaded
     names_ = names_of(fitted_layers_);
+    constexpr std::size_t kMostLayers = 4096;
+    if (names_.size() != widths_.size() || names_.size() > kMostLayers)
+      throw_invalid("fitted_layers has {} names, expected {} as widths has entries, at most {}",
+                    names_.size(), widths_.size(), kMostLayers);
     combined_.members.assign(names_.size(), prototype_);
   }
   combined_.visit(v);

@@ -90,6 +90,9 @@ void Nac::fit_state(BatchSource& source, const Exec& exec) {
 }
 
 void Nac::prepare() {
+  if (options_.bins / 2 - 1 != covered_.cols() / 2)  // before anything is made of that size
+    throw_invalid("covered has {} columns, expected {} as bins says", covered_.cols(),
+                  options_.bins / 2 * 2 - 2);
   set_up();
   if (weight_.rows() < 1 || covered_.rows() != weight_.cols() ||
       covered_.cols() != std::ssize(edges_) + 1)

@@ -134,7 +134,8 @@ std::vector<Preset> Weiper::presets() const {
 
 void Weiper::visit(FieldVisitor& v) {
   const Range weight{.min = 0, .max = 1e6};
-  v.option("copies", options_.copies, Range::at_least(1), "perturbed copies of the last layer");
+  v.option("copies", options_.copies, Range{.min = 1, .max = 1e4},
+           "perturbed copies of the last layer");
   v.option("delta", options_.delta, Range{.min = 0, .max = 1e6, .open_min = true},
            "length of a perturbation, relative to the weights of its class");
   v.option("lambda1", options_.lambda1, weight, "weight of the logits' divergence");
