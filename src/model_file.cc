@@ -27,6 +27,18 @@ constexpr std::size_t kHeaderBytes = 512;
 constexpr std::string_view kMagic = "libood model\n";
 constexpr Index kFormat = 1;
 
+// Names stand in the groups themselves, however many there are, and not in a heap of their own: HDF5 1.10
+// crashes on such heaps if they are damaged.
+constexpr unsigned kMostCompactLinks = 65'535;
+
+void require_compact(const Object& group) {
+  H5G_info_t info;
+  check(H5Gget_info(group.id, &info), group.unreadable());
+  if (info.storage_type != H5G_STORAGE_TYPE_COMPACT)
+    throw_invalid("{} has its names in a table or heap, expected them in the group itself",
+                  group.where());
+}
+
 // Of the HDF5 file: its groups, each with an array for each field.
 constexpr const char *kModel = "model", *kOptions = "options", *kState = "state",
                      *kFittedOn = "fitted_on", *kCalibration = "calibration",
@@ -128,12 +140,14 @@ Model read_model(const std::filesystem::path& path, std::int64_t budget) {
   const hdf5::Section section;
   const Handle file = hdf5::open_file(path);
   const Object root = hdf5::open_root(file, name);
+  require_compact(root);
   for (const std::string& group : hdf5::names_in(root))
     if (std::ranges::find(kGroups, group) == kGroups.end())
       throw_invalid("{} has {}, expected {}", root.where(), group, fmt::join(kGroups, ", "));
   const auto group = [&](const char* wanted) {
     auto found = hdf5::find_group(root, wanted);
     if (!found) throw_invalid("{} has no {}", root.where(), wanted);
+    require_compact(*found);
     return std::move(*found);
   };
   const auto read = [&](const char* of, const auto& visit_fields) {
@@ -165,9 +179,10 @@ Model read_model(const std::filesystem::path& path, std::int64_t budget) {
 }
 
 Object make_group(hid_t file, const std::string& name, const char* group) {
-  return {own(H5Gcreate2(file, group, H5P_DEFAULT, hdf5::timeless(H5P_GROUP_CREATE), H5P_DEFAULT),
-              H5Gclose, name),
-          name, fmt::format("/{}", group)};
+  const Handle creation = hdf5::timeless(H5P_GROUP_CREATE);
+  check(H5Pset_link_phase_change(creation, kMostCompactLinks, 0), name);
+  return {own(H5Gcreate2(file, group, H5P_DEFAULT, creation, H5P_DEFAULT), H5Gclose, name), name,
+          fmt::format("/{}", group)};
 }
 
 void write_groups(const Model& model, hid_t file, const std::string& name) {

@@ -161,7 +161,7 @@ std::string read_text(const Object& array, std::int64_t& budget) {
   const std::size_t size = H5Tget_size(type);
   require_plain(array, info, size, budget);
   std::string text(size, '\0');
-  read(array, text_type(size), text.data());
+  read(array, type, text.data());  // ASCII or UTF-8, as it is
   text.resize(std::min(text.find('\0'), size));
   return text;
 }
