@@ -81,6 +81,20 @@ void fit_rows(Model& model, const Source* train, const Source* id_val,
     model.fitted_on.classes = info.classes;
   }
   model.fitted_on.split = splits;
+  if (splits.empty()) return;
+  const Needs needs = model.detector->needs();
+  BatchSource& rows = data.in_distribution(needs.split);
+  if (dynamic_cast<MemorySource*>(&rows) != nullptr)  // files have one of their own
+    model.fitted_on.fingerprint = rows_fingerprint(rows, needs.score);
+}
+
+/// After fit_rows() on a split of a file, which the source does not know.
+void set_fitted_on(Model& model, const std::string& file, const std::string& split,
+                   const std::string& hash) {
+  if (model.fitted_on.split.empty()) return;  // no rows were needed
+  model.fitted_on.file = file;
+  model.fitted_on.split = split;
+  model.fitted_on.fingerprint = hash;
 }
 
 void fit_dataset(Model& model, const Dataset& dataset, int threads) {
@@ -136,8 +150,8 @@ DoubleArray p_values_of_source(const Model& model, const Source& rows, int threa
   with_os_errors([&] {
     stream(*rows.source, model.needs(), {threads}, [&](const Batch& batch) {
       const auto scores = model.detector->score(batch, {threads});
-      model.calibration.p_values(
-          batch, scores, values.subspan(static_cast<std::size_t>(batch.first_row), scores.size()));
+      model.p_values(batch, scores,
+                     values.subspan(static_cast<std::size_t>(batch.first_row), scores.size()));
     });
   });
   return out;
@@ -149,7 +163,7 @@ DoubleArray p_values_of_arrays(const Model& model, const Arrays& arrays, int thr
   const std::span<double> values = values_of(out);
   py::gil_scoped_release release;
   const auto scores = model.detector->score(arrays.batch(), {.threads = threads});
-  model.calibration.p_values(arrays.batch(), scores, values);
+  model.p_values(arrays.batch(), scores, values);
   return out;
 }
 
@@ -325,6 +339,8 @@ void bind_detectors(py::module_& module) {
           [](const Model& model) { return to_python(model.detector->diagnostics()); })
       .def("fit", &fit_rows, py::arg("train"), py::arg("id_val"), py::arg("ood_val"),
            py::arg("threads"))
+      .def("set_fitted_on", &set_fitted_on, py::arg("file"), py::arg("split"),
+           py::arg("fingerprint"))
       .def("fit_dataset", &fit_dataset, py::arg("dataset"), py::arg("threads"))
       .def("score", &score_arrays, py::arg("arrays"), py::arg("threads"))
       .def("score_source", &score_source, py::arg("source"), py::arg("threads"))

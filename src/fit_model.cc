@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "checksum.h"
 #include "errors.h"
 #include "ood/evaluate.h"
 #include "ood/predicted_class.h"
@@ -78,6 +79,21 @@ Calibration calibrate(const Detector& detector, BatchSource& id, bool by_class, 
   return by_class ? Calibration(scores, predicted, id.info().classes) : Calibration(scores);
 }
 
+std::string rows_fingerprint(BatchSource& source, const Inputs& wanted) {
+  const Inputs has = source.info().has;
+  const Inputs read = {.features = wanted.features && has.features,
+                       .logits = wanted.logits && has.logits};
+  if (!read.any()) return {};
+  Checksum sum;
+  source.read(read, [&](const Batch& batch) {
+    for (const auto& rows : {batch.features, batch.logits})
+      if (rows)
+        for (Index i = 0; i < rows->rows(); ++i)
+          sum.add(rows->row_data(i), static_cast<std::size_t>(rows->cols()) * sizeof(float));
+  });
+  return sum.text();
+}
+
 RowsUsed rows_of_fit(const Dataset& dataset, const Detector& detector) {
   const DatasetInfo& info = dataset.info();
   RowsUsed used{.file = info.path.string(),
@@ -141,25 +157,36 @@ Model fit_model(std::unique_ptr<Detector> detector, const Dataset& dataset,
 std::vector<std::string> calibration_warnings(const Model& model) {
   std::vector<std::string> warnings;
   if (!model.calibrated()) return warnings;
+  const RowsUsed &fit = model.fitted_on, &own = model.calibrated_on;
+  if (!fit.fingerprint.empty() && fit.fingerprint == own.fingerprint && fit.file == own.file &&
+      (fit.file.empty() || fit.split.find(own.split) != fit.split.npos) && !own.part)
+    warnings.emplace_back(
+        "calibrated on the rows that it was fitted on, which score too high, most of all where a "
+        "detector finds each row itself: give other rows");
   if (model.calibrated_on.split == "train")
     warnings.emplace_back(
         "calibrated on rows of /train, on which the network was trained: of new rows more than "
         "alpha "
         "will be rejected; with an /id_val in the file that is taken");
-  Index small = 0, groups = 1;
-  if (model.calibration.by_class()) {
-    groups = model.calibration.classes();
-    for (Index c = 0; c < groups; ++c)
-      small += std::isinf(model.calibration.threshold(model.alpha, c));
-  } else {
-    small += std::isinf(model.calibration.threshold(model.alpha));
+  // the smallest p-value is 1 / (n + 1)
+  if (model.alpha == 0) {
+    warnings.emplace_back("nothing is rejected at alpha 0");
+    return warnings;
   }
-  const auto needed = static_cast<Index>(std::ceil(1 / model.alpha)) - 1;
-  if (small > 0)
+  const auto too_few = [&](Index rows) {
+    return 1 / (static_cast<double>(rows) + 1) > model.alpha;
+  };
+  const double needed = std::ceil(1 / model.alpha) - 1;
+  const std::span<const Index> classes = model.calibration.class_rows();
+  if (const auto small = std::ranges::count_if(classes, too_few); small > 0)
     warnings.push_back(
-        fmt::format("{} fewer than {} calibration rows: nothing is rejected{} at alpha {}",
-                    groups == 1 ? "has" : fmt::format("{} of {} classes have", small, groups),
-                    needed, groups == 1 ? "" : " there", model.alpha));
+        fmt::format("{} of {} classes have fewer than {} calibration rows: nothing is rejected "
+                    "there at alpha {}",
+                    small, classes.size(), needed, model.alpha));
+  if (!model.calibration.by_class() && too_few(model.calibration.rows()))
+    warnings.push_back(
+        fmt::format("has fewer than {} calibration rows: nothing is rejected at alpha {}", needed,
+                    model.alpha));
   return warnings;
 }
 

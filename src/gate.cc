@@ -178,8 +178,12 @@ class Asked {
   std::map<std::pair<std::string, std::string>, MetricIntervals> intervals_;
 };
 
-/// P(N(0, 1) >= z).
-double one_sided(double z) { return std::erfc(z / std::numbers::sqrt2) / 2; }
+/// P(N(0, 1) >= (drop - max_drop) / sd). Where sd is 0 all rows agree.
+double drop_p_value(const Comparison& found, double max_drop) {
+  const double excess = found.difference.value - max_drop;
+  if (found.sd == 0) return excess > 0 ? 0 : 1;
+  return std::erfc(excess / found.sd / std::numbers::sqrt2) / 2;
+}
 
 std::string joined(const OptionMap& options) {
   std::string text;
@@ -214,14 +218,16 @@ void compare_with(const Baseline& baseline, const Report& report, const Asked& a
       if (result.paired)
         require_same_rows(before, set.dataset, set.scores.size(), other->scores.size());
       const auto test = result.paired ? compare_auroc : compare_auroc_unpaired;
-      const Comparison found =
-          test(before.id_test, set.scores, now.id_test, other->scores, 1 - kLevel);
+      Comparison found;
+      with_context(fmt::format("{}: {} on {}", who, before.detector, set.dataset), [&] {
+        found = test(before.id_test, set.scores, now.id_test, other->scores, 1 - kLevel);
+      });
       result.drops.push_back({.detector = before.detector,
                               .set = set.dataset,
                               .before = found.auroc_a,
                               .now = found.auroc_b,
                               .drop = found.difference,
-                              .p_value = one_sided(found.z)});
+                              .p_value = drop_p_value(found, result.max_drop)});
     }
     for (const auto& set : now.sets)
       if (find_set(before, set.dataset) == nullptr)

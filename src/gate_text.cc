@@ -43,7 +43,7 @@ std::string heading(const GateResult& result) {
 
 std::string drop_heading(const GateResult& result) {
   return fmt::format(
-      "AUROC against the baseline, {}; fails: a drop above {} with p <= 0.05",
+      "AUROC against the baseline, {}; fails: a drop above {}, p <= 0.05",
       result.paired ? "on the same rows (paired test)" : "on other rows (unpaired test)",
       result.max_drop);
 }

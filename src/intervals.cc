@@ -74,6 +74,7 @@ Comparison comparison(double a, double b, double difference, double variance, do
   return {.auroc_a = a,
           .auroc_b = b,
           .difference = normal_interval(difference, variance, level, -1),
+          .sd = std::sqrt(variance),
           .z = z,
           .p_value = std::erfc(std::abs(z) / std::numbers::sqrt2)};
 }

@@ -69,6 +69,14 @@ void visit(RowsUsed& rows, FieldVisitor& v) {
   rows.part = part != 0;
 }
 
+void require_valid(const char* group, const RowsUsed& rows) {
+  constexpr Index kMostWidth = Index{1} << 24;
+  if (rows.rows < 0) throw_invalid("/{}/rows has {}, expected 0 or more", group, rows.rows);
+  for (const auto& [name, width] : {std::pair("dim", rows.dim), std::pair("classes", rows.classes)})
+    if (width < 0 || width > kMostWidth)
+      throw_invalid("/{}/{} has {}, expected 0 to {}", group, name, width, kMostWidth);
+}
+
 std::string header(std::uintmax_t bytes, const std::string& sum) {
   std::string text = fmt::format("{}format {}\nbytes {}\nxxh3 {}\nHDF5 begins at byte {}.\n",
                                  kMagic, kFormat, bytes, sum, kHeaderBytes);
@@ -167,6 +175,8 @@ Model read_model(const std::filesystem::path& path, std::int64_t budget) {
   read(kFittedOn, [&](FieldVisitor& v) { visit(model.fitted_on, v); });
   read(kCalibratedOn, [&](FieldVisitor& v) { visit(model.calibrated_on, v); });
   read(kCalibration, [&](FieldVisitor& v) { model.calibration.visit(v); });
+  require_valid(kFittedOn, model.fitted_on);
+  require_valid(kCalibratedOn, model.calibrated_on);
   model.calibration.finish_loading();
 
   model.detector = make_detector(about.detector);
@@ -228,6 +238,19 @@ void write_hdf5(const Model& model, const std::filesystem::path& path, const std
 
 Inputs Model::needs() const {
   return detector->needs().score.with({.logits = calibration.by_class()});
+}
+
+void Model::p_values(const Batch& batch, std::span<const float> scores,
+                     std::span<double> out) const {
+  const auto require = [](const char* what, const std::optional<MatrixView>& rows, Index known) {
+    if (rows && rows->rows() > 0 && known > 0 && rows->cols() != known)
+      throw_invalid("p_values: {} has {} columns, expected {} as the rows of the calibration", what,
+                    rows->cols(), known);
+  };
+  const Inputs read = needs();
+  if (read.features) require("features", batch.features, calibrated_on.dim);
+  if (read.logits) require("logits", batch.logits, calibrated_on.classes);
+  calibration.p_values(batch, scores, out);
 }
 
 void save_model(const Model& model, const std::filesystem::path& path) {

@@ -23,11 +23,22 @@ int sync(const std::filesystem::path& path) {
 
 }  // namespace
 
-PartialFile::PartialFile(const std::filesystem::path& path) : path_(path), partial_(path) {
+PartialFile::PartialFile(const std::filesystem::path& path) : path_(path) {
+  std::error_code none;
+  if (std::filesystem::exists(path, none)) {
+    if (!std::filesystem::is_regular_file(path, none))
+      throw std::runtime_error(
+          fmt::format("{}: cannot be written: there is something that is no file", path.string()));
+    path_ = std::filesystem::canonical(path);
+  }
+  partial_ = path_;
   partial_ += fmt::format(".{:08x}.partial", std::random_device{}());
 }
 
 void PartialFile::publish() {
+  std::error_code none;
+  if (const auto before = std::filesystem::status(path_, none); std::filesystem::exists(before))
+    std::filesystem::permissions(partial_, before.permissions(), none);
   std::error_code error(sync(partial_), std::generic_category());
   if (!error) std::filesystem::rename(partial_, path_, error);
   if (error)

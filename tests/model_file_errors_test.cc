@@ -1,5 +1,6 @@
 // Each way in which a model file can be wrong is one line that names the file, what it has, and what is expected.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <array>
 #include <cmath>
@@ -123,6 +124,20 @@ std::size_t peak_memory() {
 
 TEST_CASE("model file errors: an unchanged copy that is sealed again is none") {
   CHECK(changed_error([](const OpenModel&) {}) == "no error");
+}
+
+TEST_CASE("model file errors: widths and numbers of rows that cannot be") {
+  for (const char* group : {"fitted_on", "calibrated_on"})
+    for (const std::int64_t width :
+         {std::int64_t{-1}, (std::int64_t{1} << 24) + 1, std::int64_t{1} << 62})
+      for (const char* name : {"dim", "classes"})
+        CHECK(changed_error([&](const OpenModel& open) {
+                open.number(fmt::format("/{}/{}", group, name), width);
+              }) == fmt::format("invalid_argument: bad.ood: /{}/{} has {}, expected 0 to 16777216",
+                                group, name, width));
+  CHECK(changed_error([](const OpenModel& open) {
+          open.number("/fitted_on/rows", std::int64_t{-7});
+        }) == "invalid_argument: bad.ood: /fitted_on/rows has -7, expected 0 or more");
 }
 
 TEST_CASE("model file errors: what is no model file") {

@@ -99,7 +99,7 @@ class Worker {
   void answer(const ood::Batch& rows) {
     model_.detector->score(rows, scores_, {.threads = 1});
     if (!decide_) return;
-    model_.calibration.p_values(rows, scores_, p_values_);
+    model_.p_values(rows, scores_, p_values_);
     rejected += std::ranges::count_if(p_values_, [&](double p) { return !(p > model_.alpha); });
   }
 

@@ -21,6 +21,10 @@ Calibration calibrate(const Detector& detector, BatchSource& id, bool by_class =
 /// The rows of this file that fit() of ood/evaluate.h fits the detector on.
 RowsUsed rows_of_fit(const Dataset& dataset, const Detector& detector);
 
+/// XXH3 of the features and logits of all rows, as far as they are wanted and there: tells whether two
+/// arrays in memory are the same. "" if neither is. One pass.
+std::string rows_fingerprint(BatchSource& source, const Inputs& wanted);
+
 struct FitModelOptions {
   double alpha = 0.05;
   bool by_class = false;
@@ -44,8 +48,9 @@ struct FitModelOptions {
 Model fit_model(std::unique_ptr<Detector> detector, const Dataset& dataset,
                 const FitModelOptions& options = {});
 
-/// What makes p-values and decisions of this model doubtful, a line each: rows that the network was
-/// trained on, too few rows for its alpha, as a whole or in some classes.
+/// What makes p-values and decisions of this model doubtful, a line each: rows that the detector was
+/// fitted on (by RowsUsed), or the network trained on; too few rows for its alpha, as a whole or in some
+/// classes.
 std::vector<std::string> calibration_warnings(const Model& model);
 
 }  // namespace ood

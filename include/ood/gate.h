@@ -74,8 +74,9 @@ struct DropCheck {
   std::string set;
   double before = 0;  ///< AUROC of the baseline
   double now = 0;
-  Interval drop;       ///< before - now, 95 %
-  double p_value = 0;  ///< of the drop, one-sided, adjusted by Holm over all that is compared
+  Interval drop;  ///< before - now, 95 %
+  double p_value =
+      0;  ///< of a drop above max_drop, one-sided, adjusted by Holm over all that is compared
   bool holds = false;
 };
 
@@ -96,18 +97,19 @@ struct GateResult {
 /// Checks a report that has its scores (EvaluateOptions::keep_scores). Metrics of one set other than auroc
 /// have intervals by bootstrap_intervals() with its defaults: the same on each run.
 ///
-/// Against the baseline each detector of it is compared on each set of it. A drop fails if
+/// Against the baseline each detector of it is compared on each set of it. With the drop d = before - now
+/// and its standard deviation sd by DeLong (compare_auroc where file or same_rows say that rows are the
+/// same, so that they are paired; else compare_auroc_unpaired), a check fails if
 ///
-///   before - now > max_drop   and   p <= 0.05,
+///   p' <= 0.05,   p = P(N(0, 1) >= (d - max_drop) / sd),
 ///
-/// p the one-sided p-value of "no drop": DeLong's test (compare_auroc), paired where file or same_rows
-/// say that rows are the same, else compare_auroc_unpaired. It is adjusted by Holm's method over all k
-/// comparisons: with p_(1) <= ... <= p_(k),
+/// p' being p adjusted by Holm's method over all k comparisons: with p_(1) <= ... <= p_(k),
 ///
 ///   p'_(i) = max_{j <= i} min(1, (k - j + 1) p_(j))
 ///
-/// so that a run in which no AUROC has dropped fails with a probability of 0.05 or less, whatever the
-/// number and dependence of detectors and sets. Rows are what is random here: a network trained again
+/// so that a run in which no AUROC has dropped by more than max_drop fails with a probability of 0.05 or
+/// less, whatever the number and dependence of detectors and sets. Where sd is 0, any drop above max_drop
+/// fails. Rows are what is random here: a network trained again
 /// differs by more than its test rows, and max_drop has to allow for that. DeLong's test is one for many
 /// rows: below some hundred of a kind, or with AUROCs near 1, p is only roughly right.
 ///

@@ -114,6 +114,7 @@ struct Comparison {
   double auroc_a = 0;
   double auroc_b = 0;
   Interval difference;
+  double sd = 0;  ///< of the difference
   double z = 0;
   double p_value = 0;
 };

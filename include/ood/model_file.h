@@ -4,7 +4,7 @@
 
 #include <filesystem>
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
 
 #include "ood/detector.h"
@@ -14,9 +14,10 @@ namespace ood {
 
 /// The rows that something was computed from; for people, nothing depends on it.
 struct RowsUsed {
-  std::string file;         ///< "" for arrays in memory
-  std::string fingerprint;  ///< of the file, see ood/dataset.h; "" where there is none
-  std::string split;        ///< "train", "id_val, train", ...; "" where no row was needed
+  std::string file;  ///< "" for arrays in memory
+  /// of the file (ood/dataset.h), or of arrays in memory (rows_fingerprint()); "" where it is not known
+  std::string fingerprint;
+  std::string split;  ///< "train", "id_val, train", ...; "" where no row was needed
   Index rows = 0;
   Index dim = 0;      ///< D
   Index classes = 0;  ///< C
@@ -36,6 +37,9 @@ struct Model {
   bool calibrated() const { return calibration.rows() > 0; }
   /// What score and p-values read: the detector's needs, and logits where it is calibrated by class.
   Inputs needs() const;
+  /// What calibration.p_values() gives, for rows as wide as those that it was calibrated on: a detector that
+  /// is not fitted scores rows of any width. Throws std::invalid_argument for others.
+  void p_values(const Batch& batch, std::span<const float> scores, std::span<double> out) const;
   /// Rows with a score below it are rejected (not by class: there each class has its own).
   double threshold() const { return calibration.threshold(alpha); }
 };

@@ -20,7 +20,7 @@ double threshold_at_tpr(Scores id, double tpr = 0.95);
 
 /// The distribution of n scores in bounded memory: all of them in their order, x_(0) <= ... <=
 /// x_(n-1), or, of more than kMost, kMost of them at the ranks floor(j (n - 1) / (kMost - 1)): the
-/// first and the last, and the share of scores from one to the next is 1 / 65,536 at most, or one score.
+/// first and the last, and the share of scores that lie between one and the next is below 1 / 65,536.
 class ScoreSample {
  public:
   static constexpr Index kMost = 65'537;
@@ -78,6 +78,8 @@ class Calibration {
   Index rows() const { return all_.rows(); }
   bool by_class() const { return !class_rows_.empty(); }
   Index classes() const { return std::ssize(class_rows_); }
+  /// n of each class; empty if not by class.
+  std::span<const Index> class_rows() const { return class_rows_; }
   /// NaN for a score that is NaN. predicted: the class that the network assigns to the row; unused if
   /// not by class.
   double p_value(double score, Index predicted = 0) const;

@@ -58,7 +58,7 @@ class RowsUsed:
 
     #: "" for arrays in memory.
     file: str
-    #: Of the file, as `xxh128sum` prints it; "" where there is none.
+    #: Of the file, as `xxh128sum` prints it, or of arrays in memory.
     fingerprint: str
     #: "train", "id_val, train"; "" where no rows were needed or their place is not known.
     split: str
@@ -190,6 +190,8 @@ class Detector:
                         for name, outlying in (ood_val or {}).items()}
             if train or val or outliers or not model.fitted:  # what has no fit needs no rows
                 model.fit(train, val, outliers, threads)
+                if isinstance(X, Split) and id_val is None:
+                    model.set_fitted_on(X._dataset.path, X.name, X._dataset._file.fingerprint)
         self._model = model
         vars(self).pop("n_features_in_", None)
         if width is not None:
@@ -280,10 +282,11 @@ class Detector:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What calibrate() found; None before it."""
-        if not self.__sklearn_is_fitted__():
+        """What calibrate() found; None before it, and when options were changed since."""
+        try:
+            model = self._scoring_model()
+        except ValueError:  # not fitted
             return None
-        model = self._scoring_model()
         if not model.calibrated:
             return None
         found = model.calibration

@@ -32,7 +32,7 @@ void require_output(const std::string& out, const std::string& input, const char
   if (out.empty()) return;
   std::error_code none;
   if (std::filesystem::equivalent(out, input, none))
-    throw_invalid("{} has {}, the feature file itself, expected another file", flag, out);
+    throw_invalid("{} has {}, which is an input, expected another file", flag, out);
   const auto folder = std::filesystem::path(out).parent_path();
   if (!folder.empty() && !std::filesystem::is_directory(folder, none))  // before any work
     throw std::runtime_error(fmt::format("{}: cannot be written", out));
@@ -47,10 +47,9 @@ void write_file(const std::string& path, const std::string& text) {
     return static_cast<bool>(file);
   };
   std::error_code error;
-  const fs::file_status status = fs::symlink_status(path, error);
-  if (fs::exists(status) &&
-      !fs::is_regular_file(status)) {  // a pipe, a device, a link: write there
-    if (fs::is_directory(path, error) || !write(path))
+  const fs::file_status status = fs::status(path, error);
+  if (fs::exists(status) && !fs::is_regular_file(status)) {  // a pipe, a device: write there
+    if (fs::is_directory(status) || !write(path))
       throw std::runtime_error(fmt::format("{}: cannot be written", path));
     return;
   }

@@ -110,9 +110,17 @@ void run(const FitArguments& arguments) {
   report.fits.push_back(
       {std::string(detector.name()), options_of(detector), detector.diagnostics()});
   print_warnings(report);
-  if (model)
-    for (const std::string& warning : calibration_warnings(*model))
+  if (model) {
+    auto warnings = calibration_warnings(*model);
+    for (const SearchResult& search : report.searches)
+      if (search.id.source.ends_with("/" + model->calibrated_on.split))
+        warnings.push_back(fmt::format(
+            "options were chosen on rows of {}, on which it is calibrated too: more than alpha of "
+            "new rows may be rejected",
+            search.id.source));
+    for (const std::string& warning : warnings)
       fmt::print(stderr, "warning: {}: {}\n", detector.name(), warning);
+  }
   if (arguments.format == "table")
     print(to_table(report, true) + (model ? describe(*model, arguments.out) : ""));
   else
@@ -130,26 +138,38 @@ void add_fit(CLI::App& app, Action& action) {
   command->add_option("--format,-f", arguments->format, "Form of the output")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();
-  command->add_option("--out,-o", arguments->out,
-                      "Write the fitted detector, calibrated, to this model file");
-  auto* alpha = command
-                    ->add_option("--alpha", arguments->model.alpha,
-                                 "Share of ID rows that may be rejected, for --out")
-                    ->capture_default_str();
+  auto* out = command->add_option("--out,-o", arguments->out,
+                                  "Write the fitted detector, calibrated, to this model file");
+  FitModelOptions& model = arguments->model;
+  auto* alpha =
+      command
+          ->add_option("--alpha", model.alpha, "Share of ID rows that may be rejected, for --out")
+          ->capture_default_str()
+          ->needs(out);
   command
       ->add_option_function<double>(
-          "--tpr", [arguments](double tpr) { arguments->model.alpha = 1 - tpr; },
+          "--tpr",
+          [&model](double tpr) {
+            if (!(tpr > 0 && tpr <= 1)) throw_invalid("--tpr has {}, expected above 0 to 1", tpr);
+            // 1 - 0.9 is not 0.1: the decimal that is meant
+            model.alpha = std::round((1 - tpr) * 1e15) / 1e15;
+          },
           "Share of ID rows that is to be accepted: 1 - alpha")
+      ->needs(out)
       ->excludes(alpha);
-  command->add_flag("--by-class", arguments->model.by_class,
-                    "Calibrate within the rows that the network assigns to each class");
   command
-      ->add_option("--held-out", arguments->model.held_out,
+      ->add_flag("--by-class", model.by_class,
+                 "Calibrate within the rows that the network assigns to each class")
+      ->needs(out);
+  command
+      ->add_option("--held-out", model.held_out,
                    "Share of the rows that is kept from the fit, where no others are there to "
                    "calibrate on")
-      ->capture_default_str();
-  command->add_option("--seed", arguments->model.seed, "Of the choice of these rows")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->needs(out);
+  command->add_option("--seed", model.seed, "Of the choice of these rows")
+      ->capture_default_str()
+      ->needs(out);
   command->callback([arguments, &action] {
     action = [arguments] {
       run(*arguments);

@@ -103,6 +103,9 @@ Status run(const GateArguments& arguments) {
              arguments.flags);
   if (settings.requirements.empty() && settings.baseline.empty() && !arguments.update)
     throw_invalid("gate: there is nothing to check, expected --require or --baseline");
+  if (settings.baseline.empty() && (settings.max_drop || settings.same_rows))
+    throw_invalid("gate: {} has no place without --baseline, expected one to compare with",
+                  settings.max_drop ? "--max-drop" : "--same-rows");
   require_outputs(arguments, settings);
   std::vector<Requirement> requirements;
   for (const std::string& text : settings.requirements)

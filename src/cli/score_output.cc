@@ -23,12 +23,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The file itself where `path` is a link to one: the link stays.
-fs::path resolve(const std::string& path) {
-  std::error_code none;
-  return fs::exists(path, none) ? fs::canonical(path) : fs::path(path);
-}
-
 /// A stream of bytes: standard output, a pipe or device, or a file that has its name when it is whole.
 class OutputFile {
  public:
@@ -41,7 +35,7 @@ class OutputFile {
     std::error_code none;
     const bool there = fs::exists(path, none);
     if (there && fs::is_directory(path, none)) fail("is a directory");
-    if (!there || fs::is_regular_file(path, none)) whole_.emplace(resolve(path));
+    if (!there || fs::is_regular_file(path, none)) whole_.emplace(path);
     file_ = std::fopen(whole_ ? whole_->partial().c_str() : path.c_str(), "wb");
     if (file_ == nullptr) fail_with_errno();
   }
@@ -155,7 +149,7 @@ class NpyOutput final : public ScoreOutput {
 class Hdf5Output final : public ScoreOutput {
  public:
   Hdf5Output(const std::string& path, const ScoreOrigin& origin)
-      : arrays_(resolve(path), origin.calibrated) {
+      : arrays_(path, origin.calibrated) {
     arrays_.set_attribute("model", origin.model);
     arrays_.set_attribute("model_fingerprint", fingerprint(origin.model));
     arrays_.set_attribute("detector", origin.detector);

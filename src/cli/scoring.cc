@@ -69,7 +69,7 @@ Index standard_input_dim(const Model& model, std::optional<Index> dim) {
   if (known > 0 && dim && *dim != known)
     throw_invalid("--dim has {}, expected {} {} as the model was made with", *dim, known,
                   names.front());
-  return known > 0 ? known : *dim;
+  return dim ? *dim : known;
 }
 
 /// Reads rows of `dim` numbers and passes them on as they come in.
@@ -162,7 +162,7 @@ void Scoring::run(const std::function<void(const ScoredRows&)>& visit) {
                     detector.name(), batch.first_row + (bad - scores.begin()));
     if (model_.calibrated()) {
       p_values.resize(scores.size());
-      model_.calibration.p_values(batch, scores, p_values);
+      model_.p_values(batch, scores, p_values);
     }
     visit({batch.first_row, scores, p_values});
   };

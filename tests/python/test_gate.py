@@ -78,7 +78,7 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted
 
 
-def expected_drops(before: dict, now: dict, paired: bool) -> list[dict[str, Any]]:
+def expected_drops(before: dict, now: dict, paired: bool, max_drop: float = 0.005) -> list[dict[str, Any]]:
     drops = []
     for old, new in zip(before["detectors"], now["detectors"]):
         for old_set, new_set in zip(old["sets"], new["sets"]):
@@ -91,7 +91,8 @@ def expected_drops(before: dict, now: dict, paired: bool) -> list[dict[str, Any]
             drops.append({"detector": old["detector"], "dataset": old_set["dataset"],
                           "before": u.mean(), "now": u_now.mean(), "drop": drop,
                           "interval": [drop - half, drop + half],
-                          "p_value": norm.sf(drop / sd) if drop != 0 else 0.5})
+                          "p_value": (norm.sf((drop - max_drop) / sd) if sd > 0
+                                      else float(drop <= max_drop))})
     for drop, p in zip(drops, holm([drop["p_value"] for drop in drops])):
         drop["p_value"] = p
     return drops
@@ -155,8 +156,9 @@ def test_a_failed_line_says_required_got_interval(ood: Run) -> None:
     (["-r", "fusion.far.auroc > 0", "-p", "msp.x=1"], "-p sets an option of msp, expected one of fusion"),
     (["-r", "knn.far.auroc > 0", "-p", "knn.kk=1"], "kk"),
     (["-r", "msp.far.auroc > 0", "--max-drop", "2"], "max-drop"),
-    (["-r", "msp.far.auroc > 0", "--max-drop", "nan"], "max_drop is nan"),
-    (["-r", "msp.far.auroc > 0", "--junit", "{file}"], "--junit has {file}, the feature file itself"),
+    (["-r", "msp.far.auroc > 0", "--max-drop", "0.1"], "--max-drop has no place without --baseline"),
+    (["-r", "msp.far.auroc > 0", "--same-rows"], "--same-rows has no place without --baseline"),
+    (["-r", "msp.far.auroc > 0", "--junit", "{file}"], "--junit has {file}, which is an input"),
     (["-r", "msp.far.auroc > 0", "--summary", "{tmp}/no/x"], "no/x: cannot be written"),
     (["-r", "msp.far.auroc > 0", "--summary", "{tmp}/x", "--junit", "{tmp}/x"], "is named twice"),
     (["-r", "scale.far.auroc > 0"], "expected 0 or more"),  # known only in the fit
@@ -362,7 +364,7 @@ def test_update_writes_only_what_holds(ood: Run, small: Path, tmp_path: Path) ->
     assert ood("gate", worse, "-b", baseline).returncode == 1
     assert [d["detector"] for d in update(ood, worse, baseline)["detectors"]] == ["msp"]
     assert ood("gate", worse, "-b", baseline).returncode == 0
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
     baseline.write_text("{}")
     result = ood("gate", small, "-b", baseline)
     assert (result.returncode, result.stderr) == (2, f"ood: {baseline}: format is missing\n")

@@ -429,7 +429,7 @@ def test_searches_and_what_was_left_out(ood: Run, browser: Driver, tmp_path: Pat
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["report", "FILE"], "--out is required"),
-    (["report", "FILE", "-d", "msp", "--out", "FILE"], "the feature file itself"),
+    (["report", "FILE", "-d", "msp", "--out", "FILE"], "which is an input"),
     (["report", "FILE", "-d", "msp", "--out", "/no/such/folder/x.html"], "cannot be written"),
     (["report", "FILE", "-d", "nope", "--out", "x.html"], "nope"),
     (["report", "no.h5", "--out", "x.html"], "no.h5"),

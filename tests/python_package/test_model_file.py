@@ -81,7 +81,32 @@ def test_what_it_was_fitted_and_calibrated_on(digits: ood.Dataset) -> None:
     assert detector.calibration.on.rows == detector.calibration.rows == len(digits.id_val)
     rows = make_rows(1)
     detector = ood.Mahalanobis().fit(features=rows["features"], labels=rows["labels"])
-    assert detector.fitted_on == ood.RowsUsed("", "", "train", len(rows["labels"]), 12, 3, False)
+    on = detector.fitted_on
+    assert (on.file, on.split, on.rows, on.dim, on.classes, on.part) == ("", "train", len(rows["labels"]), 12, 3, False)
+    on = ood.Knn(k=3).fit(digits.id_val).fitted_on
+    assert (on.file, on.split, on.rows) == (str(DIGITS), "id_val", len(digits.id_val))
+
+
+def test_calibrated_on_the_rows_of_the_fit_is_said(digits: ood.Dataset) -> None:
+    rows = make_rows(1)["features"]
+    detector = ood.Knn(k=1).fit(rows)
+    with pytest.warns(ood.FitWarning, match="calibrated on the rows that it was fitted on"):
+        detector.calibrate(rows.copy())
+    with pytest.warns(ood.FitWarning, match="calibrated on the rows that it was fitted on"):
+        ood.Knn(k=1).fit(digits.id_val).calibrate(digits.id_val)
+    with pytest.warns(ood.FitWarning, match="calibrated on the rows that it was fitted on"):
+        ood.Knn(k=1).fit(digits).calibrate(digits.train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector.calibrate(make_rows(3)["features"])
+        ood.Knn(k=1).fit(digits).calibrate(digits.id_val)
+        ood.Energy().calibrate(digits.id_val)  # has no fit
+
+
+def test_a_calibration_has_a_width(digits: ood.Dataset) -> None:
+    detector = ood.Energy().calibrate(digits.id_val)  # itself it scores rows of any width
+    with pytest.raises(ValueError, match="logits has 9 columns, expected 8"):
+        detector.p_value(np.zeros((3, 9), dtype=np.float32))
 
 
 def test_by_class(tmp_path: Path) -> None:
