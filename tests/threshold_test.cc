@@ -101,7 +101,7 @@ TEST_CASE("calibration: p-values by hand, with ties") {
 
 TEST_CASE(
     "calibration: p-values are the definition's, and the threshold is where they pass alpha") {
-  for (const std::size_t count : {1, 2, 19, 20, 99, 500}) {
+  for (const std::size_t count : std::vector<std::size_t>{1, 2, 19, 20, 99, 500}) {
     auto scores = normal_scores(count, static_cast<std::uint32_t>(count));
     for (double& score : scores) score = std::round(score * 20) / 20;  // ties
     const Calibration calibration(scores);
@@ -285,7 +285,7 @@ TEST_CASE("calibration by class: the guarantee holds in each class") {
     by_class[own] += classes.p_value(scores.back(), predicted.back()) <= 0.1 ? 1 : 0;
     pooled[own] += all.p_value(scores.back()) <= 0.1 ? 1 : 0;
   }
-  for (const std::size_t c : {0, 1}) {
+  for (std::size_t c = 0; c < 2; ++c) {
     CHECK(by_class[c] / rows[c] <= 0.1 + noise(0.1, rows[c]));
     CHECK(by_class[c] / rows[c] >= 0.1 - 1.0 / 40 - noise(0.1, rows[c]));  // of about 50 rows
   }
