@@ -312,7 +312,7 @@ def test_a_drop_of_noise_holds_and_the_line_of_a_real_one_says_it(ood: Run, tmp_
     little = noised(tmp_path / "little.h5", 0.3, slice(0, None, 20))
     result = ood("gate", little, "--baseline", tmp_path / "b.json", "--same-rows", "--max-drop", "0")
     assert (result.returncode, result.stderr) == (0, ""), result.stdout
-    much = noised(tmp_path / "much.h5", 1.0)
+    much = noised(tmp_path / "much.h5", 2.0)
     result = ood("gate", much, "--baseline", tmp_path / "b.json", "--same-rows")
     assert result.returncode == 1
     assert "\nfailed: energy.digit_8: AUROC required to drop by 0.005 at most, got 0." in result.stdout
@@ -361,7 +361,7 @@ def test_update_writes_only_what_holds(ood: Run, small: Path, tmp_path: Path) ->
     # no comparison with the old one, whose detectors are taken on
     worse = write_small(tmp_path / "worse.h5", lambda file: file["ood/far/logits"].write_direct(
         file["id_test/logits"][:25]))
-    assert ood("gate", worse, "-b", baseline).returncode == 1
+    assert ood("gate", worse, "-b", baseline, "--max-drop", "0").returncode == 1
     assert [d["detector"] for d in update(ood, worse, baseline)["detectors"]] == ["msp"]
     assert ood("gate", worse, "-b", baseline).returncode == 0
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
