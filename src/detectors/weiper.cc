@@ -140,7 +140,8 @@ void Weiper::visit(FieldVisitor& v) {
            "length of a perturbation, relative to the weights of its class");
   v.option("lambda1", options_.lambda1, weight, "weight of the logits' divergence");
   v.option("lambda2", options_.lambda2, weight, "weight of the mean largest probability");
-  v.option("window1", options_.window1, Range{.min = 1, .max = 1e5}, "bins that smooth the features");
+  v.option("window1", options_.window1, Range{.min = 1, .max = 1e5},
+           "bins that smooth the features");
   v.option("window2", options_.window2, Range{.min = 1, .max = 1e5}, "bins that smooth the logits");
   v.option("bins", options_.bins, Range::at_least(2), "of the histograms");
   v.option("seed", options_.seed, Range::at_least(0), "of the perturbations");
