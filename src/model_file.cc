@@ -69,6 +69,16 @@ void visit(RowsUsed& rows, FieldVisitor& v) {
   rows.part = part != 0;
 }
 
+/// What follows from calibration and alpha, for readers without libood: the lowest score that is accepted, of
+/// each class if by class.
+VectorD thresholds_of(const Model& model) {
+  const Calibration& calibration = model.calibration;
+  const Index groups = calibration.by_class() ? calibration.classes() : model.calibrated() ? 1 : 0;
+  VectorD thresholds(groups);
+  for (Index c = 0; c < groups; ++c) thresholds[c] = calibration.threshold(model.alpha, c);
+  return thresholds;
+}
+
 void require_valid(const char* group, const RowsUsed& rows) {
   constexpr Index kMostWidth = Index{1} << 24;
   if (rows.rows < 0) throw_invalid("/{}/rows has {}, expected 0 or more", group, rows.rows);
@@ -174,10 +184,18 @@ Model read_model(const std::filesystem::path& path, std::int64_t budget) {
   model.alpha = about.alpha;
   read(kFittedOn, [&](FieldVisitor& v) { visit(model.fitted_on, v); });
   read(kCalibratedOn, [&](FieldVisitor& v) { visit(model.calibrated_on, v); });
-  read(kCalibration, [&](FieldVisitor& v) { model.calibration.visit(v); });
+  VectorD thresholds;
+  read(kCalibration, [&](FieldVisitor& v) {
+    model.calibration.visit(v);
+    v.state("thresholds", thresholds);
+  });
   require_valid(kFittedOn, model.fitted_on);
   require_valid(kCalibratedOn, model.calibrated_on);
   model.calibration.finish_loading();
+  if (const VectorD expected = thresholds_of(model);
+      thresholds.size() != expected.size() || (thresholds.array() != expected.array()).any())
+    throw_invalid("/calibration/thresholds has other values than those of alpha {} and the scores",
+                  model.alpha);
 
   model.detector = make_detector(about.detector);
   const FieldGroups groups{group(kOptions), group(kState)};
@@ -207,7 +225,11 @@ void write_groups(const Model& model, hid_t file, const std::string& name) {
   write(kModel, [&](FieldVisitor& v) { about.visit(v); });
   write(kFittedOn, [&](FieldVisitor& v) { visit(shown.fitted_on, v); });
   write(kCalibratedOn, [&](FieldVisitor& v) { visit(shown.calibrated_on, v); });
-  write(kCalibration, [&](FieldVisitor& v) { shown.calibration.visit(v); });
+  VectorD thresholds = thresholds_of(model);
+  write(kCalibration, [&](FieldVisitor& v) {
+    shown.calibration.visit(v);
+    v.state("thresholds", thresholds);
+  });
   const FieldGroups groups{make_group(file, name, kOptions), make_group(file, name, kState)};
   FieldFileWriter writer(groups);
   model.detector->visit_all(writer);

@@ -140,6 +140,19 @@ TEST_CASE("model file errors: widths and numbers of rows that cannot be") {
         }) == "invalid_argument: bad.ood: /fitted_on/rows has -7, expected 0 or more");
 }
 
+TEST_CASE("model file errors: a threshold that does not follow from alpha and the scores") {
+  const double low = -1e9, alpha = 0.5;
+  CHECK(changed_error([&](const OpenModel& open) {
+          open.replace("/calibration/thresholds", {1}, H5T_NATIVE_DOUBLE, &low);
+        }) ==
+        "invalid_argument: bad.ood: /calibration/thresholds has other values than those of alpha "
+        "0.05 and "
+        "the scores");
+  CHECK(changed_error([&](const OpenModel& open) {
+          open.number("/model/alpha", alpha);
+        }).find("those of alpha 0.5") != std::string::npos);
+}
+
 TEST_CASE("model file errors: what is no model file") {
   const TemporaryFolder folder;
   CHECK(load_error(folder / "absent.ood") == "runtime_error: absent.ood: no such file");

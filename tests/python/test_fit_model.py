@@ -59,6 +59,7 @@ def test_what_is_written_and_said(tmp_path):
         assert file["fitted_on/fingerprint"][()].decode() == known
         assert file["calibrated_on/split"][()] == b"id_val" and file["calibration/rows"][()] == n
         np.testing.assert_allclose(file["calibration/scores"][()], np.sort(scores), rtol=1e-6)
+        np.testing.assert_allclose(file["calibration/thresholds"][()], [threshold], rtol=1e-6)
     header = model.read_bytes()[:512].decode().split("\n")
     assert header[:3] == ["libood model", "format 1", f"bytes {model.stat().st_size}"]
     body = tmp_path / "body"
