@@ -331,8 +331,10 @@ TEST_CASE("dataset writer errors: nothing is left of a file that cannot be writt
   CHECK(error_of(path, [&] { half.close(); }) ==
         "invalid_argument: out.h5: is closed, expected an open file");
 
-  std::filesystem::create_directory(path);
   DatasetWriter blocked(path, {});
+  std::filesystem::create_directory(path);
+  CHECK(error_of(path, [&] { DatasetWriter(path, {}); }) ==
+        "runtime_error: out.h5: cannot be written: there is something that is no file");
   blocked.append("train", features_only(large));
   CHECK(error_of(path, [&] { blocked.close(); }) ==
         "runtime_error: out.h5: cannot be written: Is a directory");
