@@ -119,13 +119,16 @@ void calibrate_model(Model& model, const Source& rows, const std::string& file,
   with_os_errors([&] {
     const SourceInfo& info = rows.source->info();
     model.calibration = calibrate(*model.detector, *rows.source, by_class, {.threads = threads});
-    model.calibrated_on = {.file = file,
-                           .fingerprint = hash,
-                           .split = split,
-                           .rows = info.rows,
-                           .dim = info.dim,
-                           .classes = info.classes,
-                           .part = part};
+    const bool in_memory = dynamic_cast<MemorySource*>(rows.source.get()) != nullptr;
+    model.calibrated_on = {
+        .file = file,
+        .fingerprint =
+            in_memory ? rows_fingerprint(*rows.source, model.detector->needs().score) : hash,
+        .split = split,
+        .rows = info.rows,
+        .dim = info.dim,
+        .classes = info.classes,
+        .part = part};
     model.alpha = alpha;
   });
 }

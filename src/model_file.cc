@@ -122,6 +122,9 @@ std::int64_t require_whole(const std::filesystem::path& path) {
   }
   std::string_view text(block);
   text.remove_prefix(kMagic.size());
+  if (text.find('\n') == text.npos)
+    throw std::runtime_error(fmt::format("{}: is truncated: has {} bytes, expected more than {}",
+                                         name, block.size(), kHeaderBytes));
   if (const std::string_view format = take(text, "format "); format != fmt::format("{}", kFormat))
     throw_invalid("{}: has format {}, expected {}: another version of libood wrote it", name,
                   format.substr(0, 20), kFormat);

@@ -97,6 +97,8 @@ void require_plain(const Object& array, const ArrayInfo& info, std::size_t item_
     throw_invalid("{} has {} storage, expected contiguous", array.where(), info.storage);
   constexpr std::int64_t kMostOfNone = 1 << 20;  // [0, D]: something may be made of that width
   auto bytes = static_cast<std::int64_t>(item_bytes);
+  if (bytes > budget)
+    throw_invalid("{} has {} bytes, more than the file holds", array.where(), bytes);
   for (const std::int64_t length : info.shape) {
     if (length < 0 || (length > 0 && bytes > budget / length) ||
         (bytes == 0 && length > kMostOfNone))

@@ -36,11 +36,11 @@ PartialFile::PartialFile(const std::filesystem::path& path) : path_(path) {
 }
 
 void PartialFile::publish() {
+  std::error_code error(sync(partial_), std::generic_category());
   std::error_code none;
   if (const auto before = std::filesystem::status(path_, none);
       std::filesystem::is_regular_file(before))
     std::filesystem::permissions(partial_, before.permissions(), none);
-  std::error_code error(sync(partial_), std::generic_category());
   if (!error) std::filesystem::rename(partial_, path_, error);
   if (error)
     throw std::runtime_error(

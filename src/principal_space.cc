@@ -25,10 +25,11 @@ void PrincipalSpace::fit(const MatrixD& covariance, const VectorD& mean, double 
   basis_ = spectrum.directions.cast<float>();
 }
 
-void PrincipalSpace::prepare() {
-  if (basis_.rows() < 1 || basis_.cols() != mean_.size())
-    throw_invalid("shapes of mean [{}] and basis [{}, {}] disagree", mean_.size(), basis_.rows(),
-                  basis_.cols());
+void PrincipalSpace::prepare(Index width) {
+  if (mean_.size() != width || basis_.rows() < 1 || basis_.cols() != mean_.size())
+    throw_invalid(
+        "shapes of mean [{}] and basis [{}, {}] disagree, or not with features of width {}",
+        mean_.size(), basis_.rows(), basis_.cols(), width);
   forth_ = kernels::PackedMatrix(basis_);
   back_ = kernels::PackedMatrix(Matrix(basis_.transpose()));
 }

@@ -149,9 +149,10 @@ void run(const Options& options) {
 
   std::vector<Worker> workers;
   for (int t = 0; t < options.threads; ++t) workers.emplace_back(model, requests, options);
-  std::vector<std::thread> threads;
-  for (Worker& worker : workers) threads.emplace_back([&] { worker.serve(options.seconds); });
-  for (std::thread& thread : threads) thread.join();
+  {
+    std::vector<std::jthread> threads;  // ends when all have
+    for (Worker& worker : workers) threads.emplace_back([&] { worker.serve(options.seconds); });
+  }
 
   std::vector<float> all;
   Index rejected = 0;

@@ -23,8 +23,8 @@ class PrincipalSpace {
   /// covariance S [D, D], mean mu [D]. Throws std::domain_error if q is not below the rank of S,
   /// the eigenvalues above D eps l_max: nothing would be left over.
   void fit(const MatrixD& covariance, const VectorD& mean, double share);
-  /// After fit, or after the fields were loaded.
-  void prepare();
+  /// After fit, or after the fields were loaded, which are checked: `width` is D.
+  void prepare(Index width);
   /// out_i = r(x_i), on the calling thread; NaN for a row with NaN or infinity.
   void residual_norms(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v);

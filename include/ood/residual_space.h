@@ -29,8 +29,8 @@ class ResidualSpace {
   /// second_moment M [D, D] about `origin`; dim is d, 0 stands for default_dim(D). Throws
   /// std::domain_error if d is not below the rank of M, the eigenvalues above D eps l_max.
   void fit(const MatrixD& second_moment, const VectorD& origin, Index dim);
-  /// After fit, or after the fields were loaded.
-  void prepare();
+  /// After fit, or after the fields were loaded, which are checked: `width` is D.
+  void prepare(Index width);
   /// out_i = r(x_i), on the calling thread; NaN for a row with NaN or infinity.
   void norms(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v);

@@ -9,8 +9,8 @@
 namespace ood {
 
 /// Buffers of the calling thread, given back where the Scratch ends. The thread keeps their memory, so
-/// that work of a size that it has done before allocates nothing: as much as all its scratches had
-/// taken at one time at most, until the thread ends.
+/// that work of a kind that it has done before allocates nothing: what its scratches took at one time and
+/// what was too small for them on the way, until the thread ends.
 ///
 ///   Scratch scratch;
 ///   MatrixMap dots = scratch.matrix(rows, cols);

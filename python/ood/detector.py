@@ -190,8 +190,10 @@ class Detector:
                         for name, outlying in (ood_val or {}).items()}
             if train or val or outliers or not model.fitted:  # what has no fit needs no rows
                 model.fit(train, val, outliers, threads)
-                if isinstance(X, Split) and id_val is None:
-                    model.set_fitted_on(X._dataset.path, X.name, X._dataset._file.fingerprint)
+                # the split that was used, where it is one of a file
+                used = id_val if model.needs["split"] == "id_val" and id_val is not None else X
+                if isinstance(used, Split):
+                    model.set_fitted_on(used._dataset.path, used.name, used._dataset._file.fingerprint)
         self._model = model
         vars(self).pop("n_features_in_", None)
         if width is not None:

@@ -53,10 +53,7 @@ void Corp::fit_state(BatchSource& source, const Exec& exec) {
 }
 
 void Corp::prepare() {
-  space_.prepare();
-  if (space_.width() != options_.dimension)
-    throw_invalid("mean has {} entries, expected {} as dimension says", space_.width(),
-                  options_.dimension);
+  space_.prepare(options_.dimension);
   draw_features(fitted_dim());
 }
 

@@ -90,6 +90,7 @@ void GaussianDensity::set_covariance(Index c, const Whitening& whitening, const 
 }
 
 void GaussianDensity::prepare() {
+  require_size("centers, in columns", centers_.cols(), fitted_dim());
   const Index covariances = tied() ? 1 : classes();
   if (rank_ < 1 || classes() < 1 || std::ranges::min(class_rows_) < 1 ||
       log_determinants_.size() != covariances || condition_numbers_.size() != covariances ||

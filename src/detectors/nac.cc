@@ -90,6 +90,7 @@ void Nac::fit_state(BatchSource& source, const Exec& exec) {
 }
 
 void Nac::prepare() {
+  require_size("weight, in columns", weight_.cols(), fitted_dim());
   if (options_.bins / 2 - 1 != covered_.cols() / 2)  // before anything is made of that size
     throw_invalid("covered has {} columns, expected {} as bins says", covered_.cols(),
                   options_.bins / 2 * 2 - 2);

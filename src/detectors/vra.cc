@@ -71,6 +71,7 @@ void Vra::fit_state(BatchSource& source, const Exec& exec) {
 }
 
 void Vra::prepare() {
+  require_size("low_threshold", low_.size(), fitted_dim());
   if (low_.size() != head_.weight().cols() || high_.size() != low_.size())
     throw_invalid("shapes of low_threshold [{}], high_threshold [{}] and weight [{}, {}] disagree",
                   low_.size(), high_.size(), head_.weight().rows(), head_.weight().cols());

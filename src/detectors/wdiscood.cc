@@ -53,6 +53,7 @@ void Wdiscood::fit_state(BatchSource& source, const Exec& exec) {
 }
 
 void Wdiscood::prepare() {
+  require_size("center", center_.size(), fitted_dim());
   if (discriminants_ < 1 || discriminants_ >= rank_ || transform_.rows() != rank_ ||
       transform_.cols() != center_.size() || class_places_.rows() < 1 ||
       class_places_.cols() != discriminants_ || residual_mean_.size() != rank_ - discriminants_)

@@ -215,7 +215,11 @@ void Weiper::prepare() {
 }
 
 void Weiper::perturb_weights() {
+  constexpr Index kMostWeights = Index{1} << 30;  // they are drawn, no file holds them
   const Index classes = head_.classes(), dim = head_.weight().cols();
+  if (options_.copies > kMostWeights / std::max<Index>(head_.weight().size(), 1))
+    throw_invalid("option copies has {}, expected at most {} for a head of {} weights",
+                  options_.copies, kMostWeights / head_.weight().size(), head_.weight().size());
   const Index together = std::max<Index>(1, kBlockWeights / classes);
   const auto seed = static_cast<std::uint64_t>(options_.seed);
   VectorD noise(dim);

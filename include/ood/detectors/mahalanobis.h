@@ -66,7 +66,7 @@ class Mahalanobis final : public Detector {
     const ClassMoments moments = reduce(source, empty, exec).take();
     distance_.fit(moments.within_covariance(), moments.mean(), moments.means(), options_.ridge);
   }
-  void prepare() override { distance_.prepare(); }
+  void prepare() override { distance_.prepare(fitted_dim()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixView z = *tile.features;

@@ -105,6 +105,7 @@ class Neco final : public Detector {
           "features vary too little for float32, expected them to be scaled up");
   }
   void prepare() override {
+    require_size("mean", mean_.size(), fitted_dim());
     if (basis_.rows() < 1 || basis_.cols() != mean_.size() || scale_.size() != mean_.size())
       throw std::invalid_argument("basis has " + std::to_string(basis_.cols()) +
                                   " columns, expected " + std::to_string(mean_.size()) +

@@ -72,8 +72,8 @@ class RelativeMahalanobis final : public Detector {
     background_.fit(moments.total_covariance(), mu, mu.transpose(), options_.ridge);
   }
   void prepare() override {
-    classes_.prepare();
-    background_.prepare();
+    classes_.prepare(fitted_dim());
+    background_.prepare(fitted_dim());
   }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;

@@ -101,11 +101,11 @@ class Vim final : public Detector {
     const VectorD origin = ResidualSpace::origin_of(*source.head());
     const auto moment = reduce(source, SecondMoment(origin), exec).moment();
     space_.fit(moment, origin, options_.dim);
-    space_.prepare();
+    space_.prepare(source.info().dim);
     const Sums sums = reduce(source, Sums(&space_), exec);
     alpha_ = sums.max_logit / sums.residual;  // the same n in both means
   }
-  void prepare() override { space_.prepare(); }
+  void prepare() override { space_.prepare(fitted_dim()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     std::pmr::vector<float> residual(out.size(), &scratch);
