@@ -344,7 +344,7 @@ def test_reports_go_into_pipes_and_never_over_the_file(digits: Path, tmp_path: P
     report.to_csv(tmp_path / "pipe")
     reader.join(30)
     assert read == [report.to_csv()]
-    with pytest.raises(ValueError, match="is an input"):
+    with pytest.raises(ValueError, match="is the feature file itself"):
         report.to_json(digits)
     with pytest.raises(OSError, match="cannot be written"):
         report.to_json(tmp_path / "none" / "report.json")
