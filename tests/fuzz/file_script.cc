@@ -1,7 +1,9 @@
 #include "file_script.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <hdf5.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -14,6 +16,7 @@
 #include <limits>
 #include <new>
 #include <stdexcept>
+#include <system_error>
 
 namespace ood::fuzz {
 
@@ -435,7 +438,9 @@ std::uint64_t Script::size() {
   return chosen < 192 ? power : power - 1;
 }
 
-void edit(const std::filesystem::path& path, Script& script) {
+namespace {
+
+void edit_here(const std::filesystem::path& path, Script& script) {
   keep_hdf5_quiet();
   const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
   if (file < 0) throw std::logic_error("the fuzzer cannot open " + path.string());
@@ -445,6 +450,22 @@ void edit(const std::filesystem::path& path, Script& script) {
   for (int i = 0; i < 16 && !script.ended(); ++i) edits.run();
   if (script.below(2) == 1) edits.damage(edits.path());
   H5Fclose(file);
+}
+
+}  // namespace
+
+bool edit(const std::filesystem::path& path, Script& script) {
+  const pid_t child = ::fork();
+  if (child < 0) throw std::system_error(errno, std::generic_category(), "fork");
+  if (child == 0) {
+    const int nowhere = ::open("/dev/null", O_WRONLY);
+    ::dup2(nowhere, STDERR_FILENO);
+    edit_here(path, script);
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 bool reaches_known_faults(const std::filesystem::path& path) {

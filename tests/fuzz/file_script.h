@@ -38,7 +38,8 @@ class Script {
 };
 
 /// Edits the HDF5 file as the script says, 16 operations at most.
-void edit(const std::filesystem::path& path, Script& script);
+/// In a process of its own, as HDF5 crashes on writing some files that it was made to edit: false then.
+bool edit(const std::filesystem::path& path, Script& script);
 
 /// Whether reading the file goes through code of libhdf5 1.10 that is known to crash or hang on damaged files,
 /// see README.md: texts of variable length in attributes, filters, and groups of more than 8 links (dense).

@@ -53,7 +53,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } else {
     fuzz::write_file(path, kValid);
     fuzz::Script script(rest);
-    fuzz::edit(path, script);
+    if (!fuzz::edit(path, script)) return 0;
   }
   fuzz::expect_errors([&] { read_all(path); });
   return 0;

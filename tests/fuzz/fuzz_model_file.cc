@@ -81,7 +81,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       valid[at % valid.size()] = script.byte();
     }
   fuzz::write_file(path, valid);
-  if (mode == 1) fuzz::edit(path, script);
+  if (mode == 1 && !fuzz::edit(path, script)) return 0;
   if (data[0] / 3 % 4 != 0) test::seal_model(path);
   if (mode == 2 && fuzz::reaches_known_faults(path)) return 0;
   fuzz::expect_errors([&] { use(path); });
