@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -460,6 +461,8 @@ bool edit(const std::filesystem::path& path, Script& script) {
   if (child == 0) {
     const int nowhere = ::open("/dev/null", O_WRONLY);
     ::dup2(nowhere, STDERR_FILENO);
+    ::signal(SIGALRM, SIG_DFL);
+    ::alarm(5);  // or never ends
     edit_here(path, script);
     ::_exit(0);
   }
