@@ -12,7 +12,8 @@
 
 namespace ood {
 
-/// The rows that something was computed from; for people, nothing depends on it.
+/// The rows that something was computed from. No score depends on it; widths are checked against it, and
+/// calibration_warnings() looks at it.
 struct RowsUsed {
   std::string file;  ///< "" for arrays in memory
   /// of the file (ood/dataset.h), or of arrays in memory (rows_fingerprint()); "" where it is not known
