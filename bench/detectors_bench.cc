@@ -1,104 +1,75 @@
-// fit and score of every detector of the list, on one thread: fitted on 10,000 rows (what a
-// detector that keeps rows has as its bank), 4,096 rows scored.
+// fit and score of every detector of the list, on one thread. bytes = the arrays that are read, once.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <map>
 #include <memory>
 
-#include "ood/batch.h"
 #include "ood/detectors.h"
-#include "random_rows.h"
+#include "problem.h"
 
 using namespace ood;
 using namespace ood::bench;
 
 namespace {
 
-constexpr Index kFitRows = 10000, kScoreRows = 4096;
 constexpr Exec kOneThread{1};
 
-/// Features around class means, logits by a random head.
-class Problem {
- public:
-  Problem(Index dim, Index classes) {
-    head_.weight = normal_rows(classes, dim, 1, 0.1f);
-    head_.bias = Vector::Zero(classes);
-    const Matrix means = normal_rows(classes, dim, 2, 1);
-    features_ = normal_rows(kFitRows, dim, 3, 1);
-    for (Index i = 0; i < kFitRows; ++i) {
-      labels_.push_back(i % classes);
-      features_.row(i) += means.row(i % classes);
-    }
-    logits_ = features_ * head_.weight.transpose();
-    arrays_.features = features_;
-    arrays_.logits = logits_;
-    arrays_.labels = labels_;
-    source_ = std::make_unique<MemorySource>(arrays_, &head_);
-  }
-
-  BatchSource& source() { return *source_; }
-  Batch scored() const { return arrays_.slice(0, kScoreRows); }
-
-  /// The problem of this shape, made when it is first asked for.
-  static Problem& of_shape(Index dim, Index classes) {
-    static std::map<Index, std::unique_ptr<Problem>> problems;
-    auto& problem = problems[dim];
-    if (!problem) problem = std::make_unique<Problem>(dim, classes);
-    return *problem;
-  }
-
- private:
-  Head head_;
-  Matrix features_, logits_;
-  std::vector<std::int64_t> labels_;
-  Batch arrays_;
-  std::unique_ptr<MemorySource> source_;
-};
-
-/// The detector fitted on the problem of a width: fitting is far slower than scoring.
+/// The detector fitted on the problem of a shape: fitting is far slower than scoring.
 template <class Detector>
-std::unique_ptr<Detector>& fitted(Index dim) {
-  static std::map<Index, std::unique_ptr<Detector>> detectors;
-  return detectors[dim];
+std::unique_ptr<Detector>& fitted(Index dim, Index classes) {
+  static std::map<std::pair<Index, Index>, std::unique_ptr<Detector>> detectors;
+  return detectors[{dim, classes}];
 }
 
-/// Marks the benchmark as skipped if the problem lacks what the detector needs.
-bool lacks_input(benchmark::State& state, const Inputs& needed, const BatchSource& source) {
-  const Inputs missing = needed.without(source.info().has);
-  if (missing.any()) state.SkipWithError(fmt::format("needs {}", missing.names()).c_str());
-  return missing.any();
+/// Bytes of a row of these arrays.
+Index row_bytes(const Inputs& inputs, Index dim, Index classes) {
+  Index floats = 0;
+  if (inputs.features) floats += dim;
+  if (inputs.logits) floats += classes;
+  if (inputs.layers) floats += dim + dim / 2;
+  if (inputs.copy_features) floats += Problem::kCopies * dim;
+  if (inputs.copy_logits) floats += Problem::kCopies * classes;
+  return floats * Index{sizeof(float)};
+}
+
+void count(benchmark::State& state, Index rows, Index bytes) {
+  state.SetItemsProcessed(state.iterations() * rows);
+  state.SetBytesProcessed(state.iterations() * rows * bytes);
 }
 
 template <class Detector>
-void fit(benchmark::State& state, Index dim, Index classes) {
+void fit(benchmark::State& state, Index dim, Index classes) try {
   Problem& problem = Problem::of_shape(dim, classes);
-  if (lacks_input(state, Detector().needs().fit, problem.source())) return;
-  auto& detector = fitted<Detector>(dim);
+  auto& detector = fitted<Detector>(dim, classes);
   for (auto _ : state) {
     detector = std::make_unique<Detector>();
-    detector->fit(problem.source(), kOneThread);
+    detector->fit(problem.fit_data(), kOneThread);
   }
-  state.SetItemsProcessed(state.iterations() * kFitRows);
+  count(state, problem.source().info().rows, row_bytes(Detector().needs().fit, dim, classes));
+} catch (const std::exception& error) {
+  state.SkipWithError(error.what());
 }
 
 template <class Detector>
-void score(benchmark::State& state, Index dim, Index classes) {
+void score(benchmark::State& state, Index dim, Index classes) try {
   Problem& problem = Problem::of_shape(dim, classes);
-  const Needs needs = Detector().needs();
-  if (lacks_input(state, needs.fit.with(needs.score), problem.source())) return;
-  auto& detector = fitted<Detector>(dim);
+  auto& detector = fitted<Detector>(dim, classes);
   if (!detector) {
-    detector = std::make_unique<Detector>();
-    detector->fit(problem.source(), kOneThread);
+    auto made = std::make_unique<Detector>();
+    if (made->needs().fit.any() || made->needs().outliers.any())
+      made->fit(problem.fit_data(), kOneThread);
+    detector = std::move(made);
   }
-  std::vector<float> out(static_cast<std::size_t>(kScoreRows));
+  const Batch& rows = problem.scored();
+  std::vector<float> out(static_cast<std::size_t>(rows.rows()));
   for (auto _ : state) {
-    detector->score(problem.scored(), out, kOneThread);
+    detector->score(rows, out, kOneThread);
     benchmark::ClobberMemory();
   }
-  state.SetItemsProcessed(state.iterations() * kScoreRows);
+  count(state, rows.rows(), row_bytes(Detector().needs().score, dim, classes));
+} catch (const std::exception& error) {
+  state.SkipWithError(error.what());
 }
 
 void add_detectors(Index dim, Index classes) {
@@ -115,6 +86,7 @@ void add_detectors(Index dim, Index classes) {
 
 [[maybe_unused]] const bool added = [] {
   add_detectors(342, 10);
+  add_detectors(342, 100);
   add_detectors(2048, 1000);
   return true;
 }();
