@@ -15,7 +15,7 @@ export CCACHE_BASEDIR = $(CURDIR)
 configure = CMAKE_CXX_COMPILER_LAUNCHER="$$(command -v ccache)" cmake --preset
 formatted = find include src tests bench examples python -name '*.h' -o -name '*.cc'
 
-.PHONY: help build demo test asan tsan tsan-shared bench format format-check wheel install clean
+.PHONY: help build demo test asan tsan tsan-shared bench bench-compare format format-check wheel install clean
 
 help:
 	@echo "make build         install what is missing (Debian 12), build the command build/release/ood"
@@ -25,6 +25,7 @@ help:
 	@echo "make tsan          the tests under ThreadSanitizer"
 	@echo "make tsan-shared   of these, only that one detector may be shared by threads"
 	@echo "make bench         run the benchmarks"
+	@echo "make bench-compare the same beside limits and peers (PyPI), into docs/benchmarks.md; BENCH_COMPARE=--no-torch"
 	@echo "make format        format the C++ files; format-check only says which need it"
 	@echo "make wheel         the Python package for each Python that is here, into dist/"
 	@echo "make install       install library and command; PREFIX ($(PREFIX)) and DESTDIR are obeyed"
@@ -75,6 +76,12 @@ bench:
 	$(configure) release -DOOD_BUILD_TESTS=OFF
 	cmake --build --preset release --target ood_bench
 	build/release/bench/ood_bench
+
+bench-compare:
+	scripts/install-deps
+	$(configure) release -DOOD_BUILD_TESTS=OFF
+	cmake --build --preset release --target ood_bench
+	scripts/bench-compare $(BENCH_COMPARE)
 
 format format-check:
 	@scripts/install-deps --dev

@@ -78,7 +78,9 @@ class Comparison:
     theirs: float = float("nan")
     ratio: float = float("nan")
     ratios: list[float] = field(default_factory=list)
+    #: Of the peer, and what its time was multiplied with; None where it had all.
     rows: int | None = None
+    scale: float = 1.0
     difference: float = float("nan")
     missing: str = ""
 
@@ -102,12 +104,12 @@ def compare(name: str, divisor: int = 1, rounds: int | None = None) -> list[Comp
             them = Player(name, divisor, peer.name)
             try:
                 theirs = np.asarray(them.answer("scores"))
-                scale = len(scores) / len(theirs) if peer.rows else 1.0
+                result.scale = len(scores) / len(theirs) if peer.rows else 1.0
                 result.difference = difference(scores, theirs)
                 if not result.difference <= work.tolerance:
                     raise RuntimeError(f"scores differ by {result.difference} of their spread, "
                                        f"expected at most {work.tolerance}")
-                pairs = [(us.turn(), scale * them.turn()) for _ in range(rounds or work.rounds)]
+                pairs = [(us.turn(), result.scale * them.turn()) for _ in range(rounds or work.rounds)]
                 result.ours, result.theirs = np.median(pairs, axis=0).tolist()
                 result.ratios = [theirs / ours for ours, theirs in pairs]
                 result.ratio = float(np.median(result.ratios))
