@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "interleaved.h"
-#include "limits.h"
+#include "machine_limits.h"
 #include "ood/accumulators/class_moments.h"
 #include "ood/detectors.h"
 #include "ood/kernels.h"
