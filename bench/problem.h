@@ -33,11 +33,16 @@ class Problem {
     outlying_ = batch_of(outlying_features_, outlying_logits_);
     outliers_ = std::make_unique<MemorySource>(outlying_, &head_);
     features_ = class_rows(means, kScoreRows, 6);
+    for (Index i = 0; i < kScoreRows; ++i) scored_labels_.push_back(i % classes);
     scored_ = batch_of(features_, logits_);
+    scored_.labels = scored_labels_;
     set_copies();
+    id_val_ = std::make_unique<MemorySource>(scored_, &head_);
   }
 
-  FitData fit_data() { return {.train = source_.get(), .ood_val = {{"ood", outliers_.get()}}}; }
+  FitData fit_data() {
+    return {.train = source_.get(), .id_val = id_val_.get(), .ood_val = {{"ood", outliers_.get()}}};
+  }
   BatchSource& source() { return *source_; }
   const Head& head() const { return head_; }
   const Batch& scored() const { return scored_; }
@@ -88,11 +93,11 @@ class Problem {
   }
 
   Head head_;
-  std::vector<std::int64_t> labels_;
+  std::vector<std::int64_t> labels_, scored_labels_;
   Matrix fit_features_, fit_logits_, outlying_features_, outlying_logits_, features_, logits_;
   Tensor3 copy_features_, copy_logits_;
   Batch fit_, outlying_, scored_;
-  std::unique_ptr<MemorySource> source_, outliers_;
+  std::unique_ptr<MemorySource> source_, id_val_, outliers_;
 };
 
 }  // namespace ood::bench
