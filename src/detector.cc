@@ -360,7 +360,7 @@ bool Detector::fitted() const { return fitted_ || !needs().fit.any(); }
 
 std::vector<OptionInfo> Detector::options() const {
   ListOptions list;
-  const_cast<Detector*>(this)->visit(list);  // the visitor changes nothing
+  const_cast<Detector*>(this)->show(list);  // the visitor changes nothing
   return list.options;
 }
 
@@ -378,9 +378,9 @@ void Detector::set_options(const OptionMap& given) {
   // on a copy first: a wrong value leaves this one as it was
   const auto trial = clone();
   SetOptions set(this->name(), values);
-  trial->visit(set);
+  trial->show(set);
   trial->check_options();
-  visit(set);
+  show(set);
   fitted_ = false;
   fitted_dim_ = fitted_classes_ = 0;
 }
@@ -394,13 +394,33 @@ std::unique_ptr<Candidates> Detector::candidates(std::span<const OptionMap> sett
 
 void Detector::check_options() {
   CheckOptions check(name());
-  visit(check);
+  show(check);
+}
+
+void Detector::show(FieldVisitor& visitor) {
+  visit(visitor);
+  if (bound_by_products() && visitor.has_option("precision"))
+    visitor.option("precision", precision_, kernels::kPrecisions,
+                   "of the factors of the products in score, see docs/precision.md");
+}
+
+Diagnostics Detector::diagnostics() const {
+  if (!fitted()) return {};
+  Diagnostics all = found();
+  const auto name_of = [](kernels::Precision precision) {
+    return kernels::kPrecisions[static_cast<std::size_t>(precision)];
+  };
+  if (const kernels::Precision used = kernels::available(precision_); used != precision_)
+    all.warnings.push_back(
+        fmt::format("precision has {}, which this machine lacks: products are {}",
+                    name_of(precision_), name_of(used)));
+  return all;
 }
 
 void Detector::visit_all(FieldVisitor& visitor) {
   visitor.state("fitted_dim", fitted_dim_);
   visitor.state("fitted_classes", fitted_classes_);
-  visit(visitor);
+  show(visitor);
 }
 
 void Detector::require_size(const char* state, Index got, Index expected) {

@@ -236,6 +236,9 @@ void FieldFileReader::finish() const {
   require_known(groups_.state, seen_state_);
 }
 
+bool FieldFileReader::has_option(std::string_view name) const {
+  return hdf5::find_array(groups_.options, std::string(name)).has_value();
+}
 void FieldFileReader::option(std::string_view name, bool& value, std::string_view) {
   const Object array = open(groups_.options, seen_options_, name);
   const auto byte = read_value<std::uint8_t>(array, budget_);

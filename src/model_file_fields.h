@@ -53,6 +53,7 @@ class FieldFileReader final : public FieldVisitor {
   FieldFileReader(const FieldGroups& groups, std::int64_t& budget)
       : groups_(groups), budget_(budget) {}
 
+  bool has_option(std::string_view name) const override;
   void option(std::string_view name, bool& value, std::string_view) override;
   void option(std::string_view name, Index& value, const Range&, std::string_view) override;
   void option(std::string_view name, double& value, const Range&, std::string_view) override;

@@ -42,15 +42,15 @@ void NearestMean::fit(const MatrixD& covariance, const VectorD& center, const Ma
     throw std::domain_error("features vary too little for float32, expected them to be scaled up");
 }
 
-void NearestMean::prepare(Index width) {
+void NearestMean::prepare(Index width, kernels::Precision precision) {
   if (center_.size() != width || transform_.rows() < 1 || means_.rows() < 1 ||
       transform_.cols() != center_.size() || means_.cols() != transform_.rows())
     throw_invalid(
         "shapes of center [{}], transform [{}, {}] and means [{}, {}] disagree, or not with "
         "features of width {}",
         center_.size(), transform_.rows(), transform_.cols(), means_.rows(), means_.cols(), width);
-  packed_transform_ = kernels::PackedMatrix(transform_);
-  packed_means_ = kernels::PackedMatrix(means_);
+  packed_transform_ = kernels::PackedMatrix(transform_, precision);
+  packed_means_ = kernels::PackedMatrix(means_, precision);
   negative_squares_.resize(static_cast<std::size_t>(means_.rows()));
   for (Index c = 0; c < means_.rows(); ++c)
     negative_squares_[static_cast<std::size_t>(c)] =

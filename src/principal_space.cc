@@ -25,13 +25,13 @@ void PrincipalSpace::fit(const MatrixD& covariance, const VectorD& mean, double 
   basis_ = spectrum.directions.cast<float>();
 }
 
-void PrincipalSpace::prepare(Index width) {
+void PrincipalSpace::prepare(Index width, kernels::Precision precision) {
   if (mean_.size() != width || basis_.rows() < 1 || basis_.cols() != mean_.size())
     throw_invalid(
         "shapes of mean [{}] and basis [{}, {}] disagree, or not with features of width {}",
         mean_.size(), basis_.rows(), basis_.cols(), width);
-  forth_ = kernels::PackedMatrix(basis_);
-  back_ = kernels::PackedMatrix(Matrix(basis_.transpose()));
+  forth_ = kernels::PackedMatrix(basis_, precision);
+  back_ = kernels::PackedMatrix(Matrix(basis_.transpose()), precision);
 }
 
 void PrincipalSpace::residual_norms(const MatrixView& x, std::span<float> out) const {

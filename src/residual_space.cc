@@ -40,12 +40,12 @@ void ResidualSpace::fit(const MatrixD& second_moment, const VectorD& origin, Ind
   basis_ = spectrum.directions.bottomRows(width - dim).cast<float>();
 }
 
-void ResidualSpace::prepare(Index width) {
+void ResidualSpace::prepare(Index width, kernels::Precision precision) {
   if (origin_.size() != width || basis_.rows() < 1 || basis_.cols() != origin_.size())
     throw_invalid(
         "shapes of origin [{}] and basis [{}, {}] disagree, or not with features of width {}",
         origin_.size(), basis_.rows(), basis_.cols(), width);
-  packed_basis_ = kernels::PackedMatrix(basis_);
+  packed_basis_ = kernels::PackedMatrix(basis_, precision);
 }
 
 void ResidualSpace::norms(const MatrixView& x, std::span<float> out) const {

@@ -10,6 +10,7 @@
 #include "ood/batch.h"
 #include "ood/exec.h"
 #include "ood/fields.h"
+#include "ood/kernels.h"
 
 namespace ood {
 
@@ -95,7 +96,7 @@ class Detector {
   virtual std::vector<Preset> presets() const { return {}; }
 
   /// What the last fit found out about itself; empty before it.
-  Diagnostics diagnostics() const { return fitted() ? found() : Diagnostics(); }
+  Diagnostics diagnostics() const;
   /// This detector in several settings, each a change of its options, not fitted yet. Fits and
   /// scores are those of the single detectors, or, where a detector says so, estimates from fewer
   /// rows that serve to compare settings. Throws std::invalid_argument for a wrong option, and for
@@ -112,6 +113,10 @@ class Detector {
   Detector() = default;
   Detector(const Detector&) = default;
   Detector& operator=(const Detector&) = default;
+
+  /// The option `precision`, for prepare() to pack matrices with; what the fit multiplies, it does in float32.
+  /// float32 for a detector that is not bound_by_products().
+  kernels::Precision precision() const { return precision_; }
 
   /// Throws if an option that visit() shows is out of its range; for constructors.
   void check_options();
@@ -131,6 +136,9 @@ class Detector {
   Index fitted_classes() const { return fitted_classes_; }
 
  private:
+  /// True for a detector whose scores take as long as the products of matrices in them: it has the option
+  /// `precision`, beside those that visit() shows.
+  virtual bool bound_by_products() const { return false; }
   /// The reductions over `source` that find the state; nothing where there is none.
   virtual void fit_state(BatchSource& /*source*/, const Exec& /*exec*/) {}
   /// For detectors that are fitted on several splits: calls fit_state() with the one that needs()
@@ -143,7 +151,10 @@ class Detector {
   /// diagnostics() after a fit.
   virtual Diagnostics found() const { return {}; }
   void set_widths(const SourceInfo& info);
+  /// What visit() shows, and `precision`.
+  void show(FieldVisitor& visitor);
 
+  kernels::Precision precision_ = kernels::Precision::float32;
   Index fitted_dim_ = 0;
   Index fitted_classes_ = 0;
   bool fitted_ = false;

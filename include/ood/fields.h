@@ -44,6 +44,9 @@ class FieldVisitor {
  public:
   virtual ~FieldVisitor() = default;
 
+  /// Asked before an option is shown that files of earlier versions lack. False: it keeps its default.
+  virtual bool has_option(std::string_view /*name*/) const { return true; }
+
   // Options: what a user sets before fitting.
   virtual void option(std::string_view, bool&, std::string_view /*help*/) {}
   virtual void option(std::string_view, Index&, const Range&, std::string_view /*help*/) {}

@@ -22,12 +22,12 @@ class LinearHead {
     bias_ = head.bias;
   }
   /// After fit, or after the fields were loaded.
-  void prepare() {
+  void prepare(kernels::Precision precision = kernels::Precision::float32) {
     if (bias_.size() != weight_.rows())
       throw std::invalid_argument("head_bias has " + std::to_string(bias_.size()) +
                                   " entries, expected " + std::to_string(weight_.rows()) +
                                   " as head_weight has rows");
-    packed_weight_ = kernels::PackedMatrix(MatrixView(weight_));
+    packed_weight_ = kernels::PackedMatrix(MatrixView(weight_), precision);
   }
   /// out = z W^T + b, [n, C], on the calling thread. Error of kernels::matmul_nt, and one rounding.
   void logits(const MatrixView& z, MatrixMap out) const {

@@ -39,7 +39,7 @@ class NearestMean {
   /// covariance S [D, D], center [D], means mu [C, D].
   void fit(const MatrixD& covariance, const VectorD& center, const MatrixD& means, double ridge);
   /// After fit, or after the fields were loaded, which are checked: `width` is D.
-  void prepare(Index width);
+  void prepare(Index width, kernels::Precision precision = kernels::Precision::float32);
   /// out_i = d^2(x_i), on the calling thread; NaN for a row with NaN or infinity.
   void nearest(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v, const std::string& prefix);

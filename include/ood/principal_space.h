@@ -17,14 +17,15 @@ namespace ood {
 ///          q the smallest with l_1 + ... + l_q >= share (l_1 + ... + l_D)
 ///
 /// U [q, D] is found in float64 and applied in float32, there and back, which costs 2 q D for each
-/// row; ResidualSpace, which keeps the other eigenvectors, costs D (D - q). |error| <= u_32 (2 D + 8) |x - mu|, u_32 = 2^-24.
+/// row; ResidualSpace, which keeps the other eigenvectors, costs D (D - q). |error| <= u_32 (2 D + 8) |x - mu|, u_32 = 2^-24;
+/// with another precision about 2 e sqrt(q) |x - mu| for the e that ood/kernels.h states.
 class PrincipalSpace {
  public:
   /// covariance S [D, D], mean mu [D]. Throws std::domain_error if q is not below the rank of S,
   /// the eigenvalues above D eps l_max: nothing would be left over.
   void fit(const MatrixD& covariance, const VectorD& mean, double share);
   /// After fit, or after the fields were loaded, which are checked: `width` is D.
-  void prepare(Index width);
+  void prepare(Index width, kernels::Precision precision = kernels::Precision::float32);
   /// out_i = r(x_i), on the calling thread; NaN for a row with NaN or infinity.
   void residual_norms(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v);

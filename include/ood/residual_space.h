@@ -17,7 +17,8 @@ namespace ood {
 ///
 /// R [D - d, D] holds the eigenvectors of M but for those of its d largest eigenvalues. M is not
 /// centred on the mean. The eigenvectors are found in float64 and applied in float32: |error| <=
-/// u_32 (D + 4) sqrt(D - d) |z - u|, u_32 = 2^-24.
+/// u_32 (D + 4) sqrt(D - d) |z - u|, u_32 = 2^-24; with another precision e sqrt(D - d) |z - u| for the e that
+/// ood/kernels.h states.
 class ResidualSpace {
  public:
   /// u of a head, [D]: the point closest to 0 where W z + b is smallest (0 where C <= D), rounded
@@ -30,7 +31,7 @@ class ResidualSpace {
   /// std::domain_error if d is not below the rank of M, the eigenvalues above D eps l_max.
   void fit(const MatrixD& second_moment, const VectorD& origin, Index dim);
   /// After fit, or after the fields were loaded, which are checked: `width` is D.
-  void prepare(Index width);
+  void prepare(Index width, kernels::Precision precision = kernels::Precision::float32);
   /// out_i = r(x_i), on the calling thread; NaN for a row with NaN or infinity.
   void norms(const MatrixView& x, std::span<float> out) const;
   void visit(FieldVisitor& v);

@@ -85,7 +85,7 @@ void AdaScale::fit_state(BatchSource& source, const Exec& exec) {
 
 void AdaScale::prepare() {
   if (shifts_.size() == 0) throw_invalid("shifts has 0 entries, expected 1 or more");
-  if (options_.variant == Variant::a) head_.prepare();
+  if (options_.variant == Variant::a) head_.prepare(precision());
 }
 
 void AdaScale::shifts(const Batch& tile, std::span<double> out) const {

@@ -88,7 +88,8 @@ Diagnostics ConjNorm::found() const {
   return found;
 }
 
-ConjNorm::RowTerms::RowTerms(std::span<const ConjNorm* const> models) {
+ConjNorm::RowTerms::RowTerms(std::span<const ConjNorm* const> models,
+                             kernels::Precision precision) {
   classes_ = models.front()->classes();
   std::vector<const ConjNorm*> geometries;
   for (const ConjNorm* model : models) {
@@ -106,7 +107,7 @@ ConjNorm::RowTerms::RowTerms(std::span<const ConjNorm* const> models) {
     orders_.push_back(model.q());
     gradients.middleRows(g * classes_, classes_) = model.gradients_;
   }
-  packed_gradients_ = kernels::PackedMatrix(gradients);
+  packed_gradients_ = kernels::PackedMatrix(gradients, precision);
 }
 
 MatrixView ConjNorm::RowTerms::select(std::size_t model, Buffers& buffers) const {
@@ -223,7 +224,7 @@ void ConjNorm::prepare() {
   if (const auto used = static_cast<std::size_t>(proposal_used_); used >= kProposals.size())
     throw_invalid("proposal_used has {}, expected [0, {})", used, kProposals.size());
   const std::array<const ConjNorm*, 1> models = {this};
-  terms_ = RowTerms(models);
+  terms_ = RowTerms(models, precision());
   set_offsets();
 }
 
@@ -247,7 +248,8 @@ class ConjNorm::Group {
     alike.p = own.p;
     alike.temperature = own.temperature;
     alike.gradient = own.gradient;
-    const bool same = alike == own && few_rows == few_rows_;
+    const bool same =
+        alike == own && model.precision() == models_.front().precision() && few_rows == few_rows_;
     if (same) models_.push_back(model);
     return same;
   }
@@ -266,7 +268,7 @@ class ConjNorm::Group {
       if (!model.sums_rows()) model.set_closed_partition(means, exec);
       models.push_back(&model);
     }
-    terms_ = RowTerms(models);
+    terms_ = RowTerms(models, models_.front().precision());
     if (models_.front().sums_rows()) {
       const auto sums = reduce(source, PartitionSums(models), exec);
       for (std::size_t m = 0; m < models_.size(); ++m) models_[m].set_partition(sums.estimate(m));

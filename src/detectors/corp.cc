@@ -47,17 +47,17 @@ class Corp::MappedMoments {
 };
 
 void Corp::fit_state(BatchSource& source, const Exec& exec) {
-  draw_features(source.info().dim);
+  draw_features(source.info().dim, kernels::Precision::float32);
   const MappedMoments reduced = reduce(source, MappedMoments(this), exec);
   space_.fit(reduced.moments().covariance(), reduced.moments().mean(), options_.variance);
 }
 
 void Corp::prepare() {
-  space_.prepare(options_.dimension);
-  draw_features(fitted_dim());
+  space_.prepare(options_.dimension, precision());
+  draw_features(fitted_dim(), precision());
 }
 
-void Corp::draw_features(Index dim) {
+void Corp::draw_features(Index dim, kernels::Precision packed) {
   constexpr Index kMostWeights = Index{1} << 26;  // they are drawn, no file holds them
   if (options_.dimension > kMostWeights / std::max<Index>(dim, 1))
     throw_invalid("option dimension has {}, expected at most {} for features of width {}",
@@ -74,7 +74,7 @@ void Corp::draw_features(Index dim) {
     phases_[static_cast<std::size_t>(m)] =
         static_cast<float>(2 * std::numbers::pi * uniform(seed, kPhaseStream, item));
   }
-  directions_ = kernels::PackedMatrix(directions);
+  directions_ = kernels::PackedMatrix(directions, packed);
 }
 
 void Corp::map(const MatrixView& z, MatrixMap phi) const {

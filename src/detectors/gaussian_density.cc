@@ -102,8 +102,9 @@ void GaussianDensity::prepare() {
                   means_.rows(), means_.cols());
   packed_transforms_.clear();
   for (Index c = 0; c < covariances; ++c)
-    packed_transforms_.emplace_back(MatrixView(transforms_).middle_rows(c * rank_, rank_));
-  packed_means_ = tied() ? kernels::PackedMatrix(means_) : kernels::PackedMatrix();
+    packed_transforms_.emplace_back(MatrixView(transforms_).middle_rows(c * rank_, rank_),
+                                    precision());
+  packed_means_ = tied() ? kernels::PackedMatrix(means_, precision()) : kernels::PackedMatrix();
 
   const auto rows = static_cast<double>(std::reduce(class_rows_.begin(), class_rows_.end()));
   constants_.resize(class_rows_.size());

@@ -76,7 +76,7 @@ void OptFs::prepare() {
   if (theta_.size() != kBins || !(width_ > 0))
     throw_invalid("theta has {} bins of width {}, expected {} above 0", theta_.size(), width_,
                   kBins);
-  head_.prepare();
+  head_.prepare(precision());
 }
 
 void OptFs::score_tile(const Batch& tile, std::span<float> out) const {

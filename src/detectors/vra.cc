@@ -75,7 +75,7 @@ void Vra::prepare() {
   if (low_.size() != head_.weight().cols() || high_.size() != low_.size())
     throw_invalid("shapes of low_threshold [{}], high_threshold [{}] and weight [{}, {}] disagree",
                   low_.size(), high_.size(), head_.weight().rows(), head_.weight().cols());
-  head_.prepare();
+  head_.prepare(precision());
 }
 
 void Vra::score_tile(const Batch& tile, std::span<float> out) const {

@@ -60,8 +60,8 @@ void Wdiscood::prepare() {
     throw_invalid("shapes of center [{}], transform [{}, {}] and class_places [{}, {}] disagree",
                   center_.size(), transform_.rows(), transform_.cols(), class_places_.rows(),
                   class_places_.cols());
-  packed_transform_ = kernels::PackedMatrix(transform_);
-  packed_places_ = kernels::PackedMatrix(class_places_);
+  packed_transform_ = kernels::PackedMatrix(transform_, precision());
+  packed_places_ = kernels::PackedMatrix(class_places_, precision());
   negative_squares_.resize(static_cast<std::size_t>(class_places_.rows()));
   for (Index c = 0; c < class_places_.rows(); ++c)
     negative_squares_[static_cast<std::size_t>(c)] =

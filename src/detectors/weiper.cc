@@ -191,7 +191,7 @@ double Weiper::Bins::divergence(const float* counts, Index entries, Index window
 void Weiper::fit_state(BatchSource& source, const Exec& exec) {
   const Index rows = source.info().rows;
   head_.fit(*source.head());
-  perturb_weights();
+  perturb_weights(kernels::Precision::float32);
   const Ranges ranges = reduce(source, Ranges(this), exec);
   ranges.features.set_ends(features_, rows, "features");
   ranges.logits.set_ends(logits_, rows, "logits of perturbed weights");
@@ -211,10 +211,10 @@ void Weiper::prepare() {
         "disagree, or not with bins = {}",
         head_.classes(), head_.weight().cols(), head_.bias().size(), features_.mean.size(),
         logits_.mean.size(), options_.bins);
-  perturb_weights();
+  perturb_weights(precision());
 }
 
-void Weiper::perturb_weights() {
+void Weiper::perturb_weights(kernels::Precision packed) {
   constexpr Index kMostWeights = Index{1} << 30;  // they are drawn, no file holds them
   const Index classes = head_.classes(), dim = head_.weight().cols();
   if (options_.copies > kMostWeights / std::max<Index>(head_.weight().size(), 1))
@@ -234,7 +234,7 @@ void Weiper::perturb_weights() {
       weight.row(i) =
           (own + options_.delta * own.norm() / noise.norm() * noise).transpose().cast<float>();
     }
-    blocks_.push_back({kernels::PackedMatrix(weight), head_.bias().replicate(count, 1)});
+    blocks_.push_back({kernels::PackedMatrix(weight, packed), head_.bias().replicate(count, 1)});
   }
 }
 

@@ -71,6 +71,7 @@ class AdaScale final : public Detector {
   class Shifts;
 
   void fit_state(BatchSource& source, const Exec& exec) override;
+  bool bound_by_products() const override { return true; }
   void prepare() override;
   void score_tile(const Batch& tile, std::span<float> out) const override;
   /// q of each row; NaN for a row with NaN or infinity.

@@ -41,7 +41,8 @@ namespace ood {
 /// cost   fit and score O(n D C) (per_class: fit O(n D); importance: fit O(n D + M D C) with M
 ///        samples, see ood/importance.h); memory C D floats
 /// bound  products and norms are float32: |error| of S is about 1e-6 |z|_q (|z|_q + |mu|_q) / t, and
-///        the same of log Phi; where rows of a class differ by less, their order is lost
+///        the same of log Phi; where rows of a class differ by less, their order is lost. Another
+///        `precision` adds e |z|_2 |g(mu)|_2 / t to that of S, e as in ood/kernels.h
 /// errors std::domain_error: a class without rows, or without rows that were drawn for Phi;
 ///        std::invalid_argument: `priors` that are not C numbers which sum to 1
 /// source Peng et al., ICLR 2024, arXiv:2402.17888: psi = |.|_p^2 / 2 and its conjugate phi =
@@ -244,7 +245,8 @@ class ConjNorm final : public Detector {
   class RowTerms {
    public:
     RowTerms() = default;
-    explicit RowTerms(std::span<const ConjNorm* const> models);
+    explicit RowTerms(std::span<const ConjNorm* const> models,
+                      kernels::Precision precision = kernels::Precision::float32);
 
     struct Buffers {
       MatrixMap norms, dots;                 // of all models
@@ -306,6 +308,7 @@ class ConjNorm final : public Detector {
   class Group;   // settings that are worked on together
   class Groups;  // any settings
 
+  bool bound_by_products() const override { return true; }
   void prepare() override;
   void set_offsets();
 

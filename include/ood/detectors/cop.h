@@ -57,7 +57,8 @@ class Cop final : public Detector {
     const RowMoments moments = reduce(source, empty, exec).take();
     space_.fit(moments.covariance(), moments.mean(), options_.variance);
   }
-  void prepare() override { space_.prepare(fitted_dim()); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { space_.prepare(fitted_dim(), precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());

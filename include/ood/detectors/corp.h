@@ -65,9 +65,10 @@ class Corp final : public Detector {
  private:
   class MappedMoments;
   void fit_state(BatchSource& source, const Exec& exec) override;
+  bool bound_by_products() const override { return true; }
   void prepare() override;
-  /// W and v, for features of width `dim`.
-  void draw_features(Index dim);
+  /// W, packed, and v, for features of width `dim`.
+  void draw_features(Index dim, kernels::Precision packed);
   /// phi [n, M] of a tile, on the calling thread.
   void map(const MatrixView& z, MatrixMap phi) const;
   void score_tile(const Batch& tile, std::span<float> out) const override {

@@ -69,7 +69,8 @@ class Dice final : public Detector {
     const Matrix masked = (contribution.array() > threshold).select(head.weight, 0.0f);
     head_.fit({.weight = masked, .bias = head.bias});
   }
-  void prepare() override { head_.prepare(); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { head_.prepare(precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixMap logits = scratch.matrix(tile.rows(), head_.classes());

@@ -102,6 +102,7 @@ class GaussianDensity final : public Detector {
   /// Covariance c of those kept: its factor, and the means m of its classes, from row c on.
   void set_covariance(Index c, const Whitening& whitening, const VectorD& center,
                       const MatrixD& means);
+  bool bound_by_products() const override { return true; }
   void prepare() override;
 
   void score_tile(const Batch& tile, std::span<float> out) const override {

@@ -66,7 +66,8 @@ class Mahalanobis final : public Detector {
     const ClassMoments moments = reduce(source, empty, exec).take();
     distance_.fit(moments.within_covariance(), moments.mean(), moments.means(), options_.ridge);
   }
-  void prepare() override { distance_.prepare(fitted_dim()); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { distance_.prepare(fitted_dim(), precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixView z = *tile.features;

@@ -48,7 +48,8 @@ class MaxCosine final : public Detector {
     for (auto row : means.rowwise()) row.normalize();  // a row of zeros stays zero
     directions_ = means.cast<float>();
   }
-  void prepare() override { packed_ = kernels::PackedMatrix(directions_); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { packed_ = kernels::PackedMatrix(directions_, precision()); }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     constexpr std::array<double, 1> kTwo = {2.0};

@@ -104,13 +104,14 @@ class Neco final : public Detector {
       throw std::domain_error(
           "features vary too little for float32, expected them to be scaled up");
   }
+  bool bound_by_products() const override { return true; }
   void prepare() override {
     require_size("mean", mean_.size(), fitted_dim());
     if (basis_.rows() < 1 || basis_.cols() != mean_.size() || scale_.size() != mean_.size())
       throw std::invalid_argument("basis has " + std::to_string(basis_.cols()) +
                                   " columns, expected " + std::to_string(mean_.size()) +
                                   " as mean and scale have entries");
-    packed_basis_ = kernels::PackedMatrix(basis_);
+    packed_basis_ = kernels::PackedMatrix(basis_, precision());
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {

@@ -45,6 +45,7 @@ class OptFs final : public Detector {
   class Contributions;
 
   void fit_state(BatchSource& source, const Exec& exec) override;
+  bool bound_by_products() const override { return true; }
   void prepare() override;
   void score_tile(const Batch& tile, std::span<float> out) const override;
 

@@ -74,9 +74,10 @@ class Pnml final : public Detector {
     head_.fit(*source.head());
   }
 
+  bool bound_by_products() const override { return true; }
   void prepare() override {
-    packed_transform_ = kernels::PackedMatrix(transform_);
-    head_.prepare();
+    packed_transform_ = kernels::PackedMatrix(transform_, precision());
+    head_.prepare(precision());
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {

@@ -68,7 +68,8 @@ class ReAct final : public Detector {
                 ? options_.threshold
                 : feature_percentiles(source, percentiles, QuantileScope::all, exec)(0, 0);
   }
-  void prepare() override { head_.prepare(); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { head_.prepare(precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());

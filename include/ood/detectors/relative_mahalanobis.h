@@ -71,9 +71,10 @@ class RelativeMahalanobis final : public Detector {
     classes_.fit(moments.within_covariance(), mu, moments.means(), options_.ridge);
     background_.fit(moments.total_covariance(), mu, mu.transpose(), options_.ridge);
   }
+  bool bound_by_products() const override { return true; }
   void prepare() override {
-    classes_.prepare(fitted_dim());
-    background_.prepare(fitted_dim());
+    classes_.prepare(fitted_dim(), precision());
+    background_.prepare(fitted_dim(), precision());
   }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;

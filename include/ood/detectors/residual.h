@@ -60,7 +60,8 @@ class Residual final : public Detector {
     const auto moment = reduce(source, SecondMoment(origin), exec).moment();
     space_.fit(moment, origin, options_.dim);
   }
-  void prepare() override { space_.prepare(fitted_dim()); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { space_.prepare(fitted_dim(), precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     space_.norms(*tile.features, out);
     for (float& s : out) s = -s;

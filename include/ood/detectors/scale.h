@@ -54,7 +54,8 @@ class Scale final : public Detector {
 
  private:
   void fit_state(BatchSource& source, const Exec&) override { head_.fit(*source.head()); }
-  void prepare() override { head_.prepare(); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { head_.prepare(precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());

@@ -57,7 +57,8 @@ class Ssd final : public Detector {
     const VectorD mu = moments.mean();
     distance_.fit(moments.covariance(), mu, mu.transpose(), options_.ridge);
   }
-  void prepare() override { distance_.prepare(fitted_dim()); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { distance_.prepare(fitted_dim(), precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());

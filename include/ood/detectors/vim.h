@@ -105,7 +105,8 @@ class Vim final : public Detector {
     const Sums sums = reduce(source, Sums(&space_), exec);
     alpha_ = sums.max_logit / sums.residual;  // the same n in both means
   }
-  void prepare() override { space_.prepare(fitted_dim()); }
+  bool bound_by_products() const override { return true; }
+  void prepare() override { space_.prepare(fitted_dim(), precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     std::pmr::vector<float> residual(out.size(), &scratch);

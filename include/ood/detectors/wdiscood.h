@@ -67,6 +67,7 @@ class Wdiscood final : public Detector {
 
  private:
   void fit_state(BatchSource& source, const Exec& exec) override;
+  bool bound_by_products() const override { return true; }
   void prepare() override;
   void score_tile(const Batch& tile, std::span<float> out) const override;
   Diagnostics found() const override {

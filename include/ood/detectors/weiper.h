@@ -75,8 +75,9 @@ class Weiper final : public Detector {
   class Histograms;
 
   void fit_state(BatchSource& source, const Exec& exec) override;
+  bool bound_by_products() const override { return true; }
   void prepare() override;
-  void perturb_weights();
+  void perturb_weights(kernels::Precision packed);
   /// Calls visit(a) with [n, entries] pieces of the logits a of a tile, of whole copies.
   template <class Visit>
   void for_each_logits(const MatrixView& z, const Visit& visit) const;
