@@ -4,8 +4,11 @@
 #include <array>
 #include <numeric>
 
+#include "interleaved.h"
 #include "naive.h"
+#include "ood/accumulators/class_moments.h"
 #include "ood/kernels.h"
+#include "ood/reduce.h"
 #include "random_rows.h"
 
 using namespace ood;
@@ -393,5 +396,37 @@ void add_centered_scatter_naive(benchmark::State& state) {
 }
 BENCHMARK(add_centered_scatter)->Apply(scatter_shapes);
 BENCHMARK(add_centered_scatter_naive)->Apply(scatter_shapes);
+
+// Class moments of n rows beside the bare float32 product X^T X, which has twice the flops and no care
+// for accuracy. The two take turns; products: how many times its processor time the moments take.
+void class_moments(benchmark::State& state) {
+  const Matrix& x = rows_of_shape(state);
+  const Index n = state.range(0), d = state.range(1), classes = state.range(2);
+  const auto labels = cycling_labels(n, classes);
+  Batch rows;
+  rows.features = x;
+  rows.labels = labels;
+  MemorySource source(rows);
+  const Matrix transposed = x.transpose();
+  const kernels::PackedMatrix packed(transposed);
+  Matrix gram(d, d);
+  std::vector<double> ratios;
+  for (auto _ : state) {
+    const double product = seconds([&] { kernels::matmul_nt(transposed, packed, gram); });
+    const double moments = seconds([&] {
+      benchmark::DoNotOptimize(reduce(source, ClassMoments(classes, d), Exec{.threads = 1}));
+    });
+    state.SetIterationTime(moments);
+    ratios.push_back(moments / product);
+  }
+  state.SetItemsProcessed(state.iterations() * n);
+  count_flops(state, n * d * (d + 1));
+  state.counters["products"] = median(ratios);
+}
+BENCHMARK(class_moments)
+    ->Args({40960, 342, 10})
+    ->Args({40960, 2048, 1000})
+    ->Unit(benchmark::kMillisecond)
+    ->UseManualTime();
 
 }  // namespace

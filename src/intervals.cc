@@ -25,11 +25,10 @@ void require_level(const char* function, double level) {
 
 /// For each score, twice the number of others that are lower, equal ones counting one.
 VectorD twice_lower(Scores scores, Scores others) {
-  std::vector<double> sorted(others.begin(), others.end());
-  std::ranges::sort(sorted);
+  const auto sorted = sorted_order_keys(others);
   VectorD twice(std::ssize(scores));
   std::ranges::transform(scores, twice.data(), [&](double score) {
-    const auto [first, last] = std::equal_range(sorted.begin(), sorted.end(), score);
+    const auto [first, last] = std::equal_range(sorted.begin(), sorted.end(), order_key(score));
     return static_cast<double>((first - sorted.begin()) + (last - sorted.begin()));
   });
   return twice;

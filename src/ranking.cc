@@ -1,21 +1,19 @@
 #include "ranking.h"
 
+#include <hwy/contrib/sort/vqsort.h>
+
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <functional>
+#include <limits>
 #include <utility>
 
 #include "errors.h"
+#include "kernels/dispatch.h"
 
 namespace ood {
 
 namespace {
-
-std::vector<double> sorted_descending(Scores scores) {
-  std::vector<double> sorted(scores.begin(), scores.end());
-  std::ranges::sort(sorted, std::greater<>());
-  return sorted;
-}
 
 double ratio(std::int64_t part, std::int64_t whole) {
   return static_cast<double>(part) / static_cast<double>(whole);
@@ -37,16 +35,31 @@ void require_rate(const char* function, double tpr) {
     throw_invalid("{}: tpr is {}, expected a rate in (0, 1]", function, tpr);
 }
 
+std::int64_t order_key(double score) {
+  const auto bits = std::bit_cast<std::int64_t>(score + 0.0);  // -0 + 0 = +0
+  const auto magnitude = std::numeric_limits<std::int64_t>::max();
+  return bits < 0 ? bits ^ magnitude : bits;
+}
+
+std::vector<std::int64_t> sorted_order_keys(Scores scores) {
+  kernels::ensure_simd_target();  // the sort picks its instruction set as the kernels do
+  std::vector<std::int64_t> keys(scores.size());
+  std::ranges::transform(scores, keys.begin(), order_key);
+  hwy::Sorter()(keys.data(), keys.size(), hwy::SortAscending());
+  return keys;
+}
+
 Ranking ranking(const char* function, Scores id, Scores ood, std::int64_t least) {
   require_scores(function, "id", id, least);
   require_scores(function, "ood", ood, least);
-  const auto ids = sorted_descending(id), oods = sorted_descending(ood);
+  const auto ids = sorted_order_keys(id), oods = sorted_order_keys(ood);
   Ranking ranking{{}, std::ssize(ids), std::ssize(oods)};
-  for (auto i = ids.begin(), o = oods.begin(); i != ids.end() || o != oods.end();) {
-    const double score = o == oods.end() || (i != ids.end() && *i > *o) ? *i : *o;
-    const auto differs = [score](double other) { return other != score; };
-    const auto id_end = std::find_if(i, ids.end(), differs);
-    const auto ood_end = std::find_if(o, oods.end(), differs);
+  ranking.ties.reserve(ids.size() + oods.size());  // memory that is not touched costs nothing
+  for (auto i = ids.rbegin(), o = oods.rbegin(); i != ids.rend() || o != oods.rend();) {
+    const std::int64_t key = o == oods.rend() || (i != ids.rend() && *i > *o) ? *i : *o;
+    const auto differs = [key](std::int64_t other) { return other != key; };
+    const auto id_end = std::find_if(i, ids.rend(), differs);
+    const auto ood_end = std::find_if(o, oods.rend(), differs);
     ranking.ties.push_back({id_end - i, ood_end - o});
     i = id_end;
     o = ood_end;
@@ -102,17 +115,20 @@ PrecisionRecallAreas precision_recall_areas(const Ranking& ranking) {
   return areas;
 }
 
-Metrics all_metrics(const Ranking& ranking, double tpr) {
-  const Ranking out = mirrored(ranking);
+Metrics all_metrics(Ranking ranking, double tpr) {
+  Metrics metrics;
+  metrics.auroc = area_under_roc(ranking);
+  metrics.fpr95 = false_positive_rate(ranking, tpr);
   const auto areas_in = precision_recall_areas(ranking);
+  metrics.aupr_in = areas_in.average_precision;
+  metrics.aupr_in_trapezoid = areas_in.trapezoid;
+
+  const Ranking out = mirrored(std::move(ranking));
+  metrics.fpr95_ood = false_positive_rate(out, tpr);
   const auto areas_out = precision_recall_areas(out);
-  return {.auroc = area_under_roc(ranking),
-          .fpr95 = false_positive_rate(ranking, tpr),
-          .fpr95_ood = false_positive_rate(out, tpr),
-          .aupr_in = areas_in.average_precision,
-          .aupr_out = areas_out.average_precision,
-          .aupr_in_trapezoid = areas_in.trapezoid,
-          .aupr_out_trapezoid = areas_out.trapezoid};
+  metrics.aupr_out = areas_out.average_precision;
+  metrics.aupr_out_trapezoid = areas_out.trapezoid;
+  return metrics;
 }
 
 }  // namespace ood

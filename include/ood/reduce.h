@@ -59,16 +59,20 @@ template <Accumulator A>
 A reduce(BatchSource& source, const A& empty, const Exec& exec = {}) {
   A total = empty;
   const Index threads = thread_count(exec);
+  // Kept from one group to the next: their memory is used again
+  const Index most = std::min(threads, (source.info().rows + kBlockRows - 1) / kBlockRows);
+  std::vector<A> parts(static_cast<std::size_t>(most), empty);
   BlockCutter cutter(source.info(), empty.inputs(), threads, [&](const Batch& group) {
     const Index rows = group.rows(), blocks = (rows + kBlockRows - 1) / kBlockRows;
     for (Index first = 0; first < blocks; first += threads) {
-      std::vector<A> parts(static_cast<std::size_t>(std::min(threads, blocks - first)), empty);
-      parallel_for(std::ssize(parts), exec, [&](Index i) {
+      const Index count = std::min(threads, blocks - first);
+      parallel_for(count, exec, [&](Index i) {
         const Index begin = (first + i) * kBlockRows;
-        parts[static_cast<std::size_t>(i)].add(
-            group.slice(begin, std::min(kBlockRows, rows - begin)));
+        A& part = parts[static_cast<std::size_t>(i)];
+        part = empty;
+        part.add(group.slice(begin, std::min(kBlockRows, rows - begin)));
       });
-      for (const A& part : parts) total.merge(part);
+      for (Index i = 0; i < count; ++i) total.merge(parts[static_cast<std::size_t>(i)]);
     }
   });
   stream(source, empty.inputs(), exec, [&](const Batch& batch) { cutter.add(batch); });

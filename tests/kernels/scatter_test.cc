@@ -63,6 +63,14 @@ TEST_CASE("add_scatter: widths around the panels") {
     }
 }
 
+TEST_CASE("add_scatter: widths that end anywhere in a panel of AVX-512") {
+  for (Index d = 51; d <= 99; ++d) {
+    const MatrixD y = normal_rows(7, d, 31).cast<double>();
+    CAPTURE(d);
+    CHECK(worst_error(scatter_of(y), y) <= 1e-12);
+  }
+}
+
 TEST_CASE("add_scatter: numbers of rows around those packed at once") {
   for (const Index n : {255, 256, 257, 511, 512, 513, 600})
     for (const Index d : {1, 6, 7, 12, 13, 24, 25}) {
@@ -104,7 +112,7 @@ TEST_CASE("add_scatter: what is not a number stays in its row and column") {
 }
 
 TEST_CASE("add_centered_scatter: rows far from 0") {
-  for (const Index d : {1, 5, 6, 7, 24, 37}) {
+  for (const Index d : {1, 5, 6, 7, 8, 9, 15, 16, 17, 23, 24, 25, 37, 60}) {
     const Matrix x = (normal_rows(300, d, 36).array() + 1e6f).matrix();
     const MatrixD centers =
         (normal_rows(4, d, 37).cast<double>().array() + 1e6 + 0.123456789).matrix();
@@ -117,6 +125,7 @@ TEST_CASE("add_centered_scatter: rows far from 0") {
 }
 
 TEST_CASE("add_centered_scatter: the same bits as of the differences") {
+  // Of 257 rows, the last is packed alone
   const Matrix x = normal_rows(257, 31, 38);
   const MatrixD centers = normal_rows(9, 31, 39).cast<double>() / 3;
   const auto center = cycling(257, 9);

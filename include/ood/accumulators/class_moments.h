@@ -29,34 +29,26 @@ class ClassMoments {
   Inputs inputs() const { return {.features = true, .labels = true}; }
 
   void add(const Batch& batch) {
-    ClassMoments block(means_.rows(), means_.cols());
     const MatrixView& z = *batch.features;
     const Labels y = *batch.labels;
+    std::vector<Index> counts(counts_.size(), 0);
+    MatrixD means = MatrixD::Zero(classes(), dim());
     for (Index i = 0; i < z.rows(); ++i) {
       const std::int64_t label = y[static_cast<std::size_t>(i)];
-      ++block.counts_[static_cast<std::size_t>(label)];
-      block.means_.row(label) += z.row(i).cast<double>();
+      ++counts[static_cast<std::size_t>(label)];
+      means.row(label) += z.row(i).cast<double>();
     }
-    for (Index c = 0; c < classes(); ++c)
-      if (block.count(c) > 0) block.means_.row(c) /= static_cast<double>(block.count(c));
-    kernels::add_centered_scatter(z, block.means_, y, block.scatter_);
-    merge(block);
+    for (Index c = 0; c < classes(); ++c) {
+      const Index count = counts[static_cast<std::size_t>(c)];
+      if (count > 0) means.row(c) /= static_cast<double>(count);
+    }
+    kernels::add_centered_scatter(z, means, y, scatter_);
+    merge_means(counts, means);
   }
 
   void merge(const ClassMoments& other) {
-    // A class in both: its scatter grows by (n_a n_b / n) delta delta^T, delta = mu_b - mu_a
-    MatrixD moved(classes(), dim());
-    Index in_both = 0;
-    for (Index c = 0; c < classes(); ++c) {
-      const auto a = static_cast<double>(count(c)), b = static_cast<double>(other.count(c));
-      if (b == 0) continue;
-      const auto delta = (other.means_.row(c) - means_.row(c)).eval();
-      if (a > 0) moved.row(in_both++) = std::sqrt(a * b / (a + b)) * delta;
-      means_.row(c) += (b / (a + b)) * delta;
-      counts_[static_cast<std::size_t>(c)] += other.count(c);
-    }
     scatter_ += other.scatter_;
-    kernels::add_scatter(moved.topRows(in_both), scatter_);
+    merge_means(other.counts_, other.means_);
   }
 
   Index classes() const { return means_.rows(); }
@@ -111,6 +103,25 @@ class ClassMoments {
   }
 
  private:
+  /// Takes in classes whose scatter about their own means is in scatter_ already.
+  void merge_means(const std::vector<Index>& counts, const MatrixD& means) {
+    // A class in both: the scatter grows by (n_a n_b / n) delta delta^T, delta = mu_b - mu_a
+    MatrixD moved(classes(), dim());
+    Index in_both = 0;
+    for (Index c = 0; c < classes(); ++c) {
+      Index& own = counts_[static_cast<std::size_t>(c)];
+      const Index more = counts[static_cast<std::size_t>(c)];
+      if (more == 0) continue;
+      const auto a = static_cast<double>(own), b = static_cast<double>(more);
+      const auto delta = (means.row(c) - means_.row(c)).eval();
+      if (own > 0) moved.row(in_both++) = std::sqrt(a * b / (a + b)) * delta;
+      means_.row(c) += (b / (a + b)) * delta;
+      own += more;
+    }
+    moved.conservativeResize(in_both, dim());
+    kernels::add_scatter(moved, scatter_);
+  }
+
   std::vector<Index> counts_;
   MatrixD means_;
   MatrixD scatter_;  // lower triangle; what is above it has no meaning

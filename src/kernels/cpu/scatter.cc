@@ -3,6 +3,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/scatter.cc"
 #include <hwy/foreach_target.h>
 // after foreach_target.h
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -17,26 +18,34 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F64 = hn::ScalableTag<double>;
 using V64 = hn::Vec<F64>;
 
-constexpr size_t kTileColumns =
-    3;  // i: broadcast; divides the width of a panel, whatever the lanes
-constexpr size_t kTileVectors = 3;  // j: loaded; 3 x 3 sums + 3 + 1 fit 16 registers
+// A tile is kTileColumns x kTileVectors sums: with the vectors that are loaded and one broadcast, 28 of
+// the 32 registers of AVX-512, all 16 of AVX2. kTileColumns divides the width of a panel.
+constexpr size_t kTileVectors = 3;                                                  // j: loaded
+constexpr size_t kTileColumns = hn::MaxLanes(F64()) < 4 ? 3 : hn::MaxLanes(F64());  // i: broadcast
 
 /// Entries of a panel: kTileVectors vectors of columns.
 size_t PanelWidth() { return kTileVectors * hn::Lanes(F64()); }
 
-/// A tile of S += sum_r y[r, i..i+3) y[r, panel j].
-HWY_INLINE void tile(const double* panel_i, size_t i, const double* panel_j, size_t rows,
-                     size_t width, double* s, size_t stride, size_t tile_rows, size_t tile_cols) {
+/// A tile of S += sum_r y[r, i..i+kTileColumns) y[r, panel j].
+HWY_INLINE void tile(const double* HWY_RESTRICT panel_i, size_t i,
+                     const double* HWY_RESTRICT panel_j, size_t rows, size_t width,
+                     double* HWY_RESTRICT s, size_t stride, size_t tile_rows, size_t tile_cols) {
   const F64 d;
   const size_t lanes = hn::Lanes(d);
+  // S is far larger than the caches: it is on its way while the sums are made
+  for (size_t c = 0; c < tile_rows; ++c) {
+    hwy::Prefetch(s + c * stride);
+    hwy::Prefetch(s + c * stride + tile_cols / 2);
+    hwy::Prefetch(s + c * stride + tile_cols - 1);
+  }
   V64 sums[kTileColumns][kTileVectors];
   for (auto& row : sums)
     for (V64& sum : row) sum = hn::Zero(d);
-  for (size_t r = 0; r < rows; ++r) {
-    const double* right = panel_j + r * width;
+  const double* HWY_RESTRICT left = panel_i + i;
+  const double* HWY_RESTRICT right = panel_j;
+  for (size_t r = 0; r < rows; ++r, left += width, right += width) {
     const V64 right0 = hn::LoadU(d, right), right1 = hn::LoadU(d, right + lanes),
               right2 = hn::LoadU(d, right + 2 * lanes);
-    const double* left = panel_i + r * width + i;
     for (size_t c = 0; c < kTileColumns; ++c) {
       const V64 factor = hn::Set(d, left[c]);
       sums[c][0] = hn::MulAdd(factor, right0, sums[c][0]);
@@ -44,19 +53,22 @@ HWY_INLINE void tile(const double* panel_i, size_t i, const double* panel_j, siz
       sums[c][2] = hn::MulAdd(factor, right2, sums[c][2]);
     }
   }
-  if (tile_cols == width) {
-    for (size_t c = 0; c < tile_rows; ++c)
+  // The bounds of these loops are constants: else the compiler keeps the sums in memory all the while
+  if (tile_rows == kTileColumns && tile_cols == width) {
+    for (size_t c = 0; c < kTileColumns; ++c)
       for (size_t v = 0; v < kTileVectors; ++v) {
         double* at = s + c * stride + v * lanes;
         hn::StoreU(hn::Add(hn::LoadU(d, at), sums[c][v]), d, at);
       }
     return;
   }
-  HWY_ALIGN double buffer[kTileVectors * HWY_MAX_BYTES / sizeof(double)];
-  for (size_t c = 0; c < tile_rows; ++c) {
-    for (size_t v = 0; v < kTileVectors; ++v) hn::Store(sums[c][v], d, buffer + v * lanes);
-    for (size_t j = 0; j < tile_cols; ++j) s[c * stride + j] += buffer[j];
-  }
+  constexpr size_t kMaxWidth = kTileVectors * hn::MaxLanes(F64());
+  HWY_ALIGN double buffer[kTileColumns * kMaxWidth];
+  for (size_t c = 0; c < kTileColumns; ++c)
+    for (size_t v = 0; v < kTileVectors; ++v)
+      hn::StoreU(sums[c][v], d, buffer + c * kMaxWidth + v * lanes);
+  for (size_t c = 0; c < tile_rows; ++c)
+    for (size_t j = 0; j < tile_cols; ++j) s[c * stride + j] += buffer[c * kMaxWidth + j];
 }
 
 /// packed: panels of `width` columns, each [rows, width]; zero behind the last column.
@@ -74,6 +86,61 @@ void AddPacked(const double* packed, size_t rows, size_t cols, double* s) {
   }
 }
 
+/// Rows less their centers, in float64: a whole vector of them, or one.
+struct Differences {
+  const float* x;
+  size_t stride;
+  const double* centers;
+  const Index* centers_row;
+  size_t cols;
+
+  const double* center(size_t i) const {
+    return centers + static_cast<size_t>(centers_row[i]) * cols;
+  }
+  HWY_INLINE V64 vector(size_t i, size_t j) const {
+    const F64 d;
+    const V64 entries = hn::PromoteTo(d, hn::LoadU(hn::Rebind<float, F64>(), x + i * stride + j));
+    return hn::Sub(entries, hn::LoadU(d, center(i) + j));
+  }
+  double entry(size_t i, size_t j) const {
+    return static_cast<double>(x[i * stride + j]) - center(i)[j];
+  }
+};
+
+struct PlainRows {
+  const double* y;
+  size_t stride;
+  HWY_INLINE V64 vector(size_t i, size_t j) const { return hn::LoadU(F64(), y + i * stride + j); }
+  double entry(size_t i, size_t j) const { return y[i * stride + j]; }
+};
+
+/// Packs y [rows, cols] as AddPacked takes it.
+template <class Y>
+HWY_INLINE void pack(const Y& y, size_t rows, size_t cols, double* packed) {
+  const F64 d;
+  const size_t lanes = hn::Lanes(d), width = PanelWidth();
+  for (size_t i = 0; i < rows; ++i)
+    for (size_t panel = 0; panel < cols; panel += width) {
+      double* at = packed + panel * rows + i * width;
+      for (size_t j = panel; j < panel + width; j += lanes, at += lanes) {
+        if (j + lanes <= cols) {
+          hn::StoreU(y.vector(i, j), d, at);
+        } else {
+          for (size_t l = 0; l < lanes; ++l) at[l] = j + l < cols ? y.entry(i, j + l) : 0;
+        }
+      }
+    }
+}
+
+void PackDifferences(const float* x, size_t stride, const double* centers, const Index* centers_row,
+                     size_t rows, size_t cols, double* packed) {
+  pack(Differences{x, stride, centers, centers_row, cols}, rows, cols, packed);
+}
+
+void PackRows(const double* y, size_t stride, size_t rows, size_t cols, double* packed) {
+  pack(PlainRows{y, stride}, rows, cols, packed);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace ood::kernels
 HWY_AFTER_NAMESPACE();
@@ -86,10 +153,12 @@ namespace ood::kernels {
 
 HWY_EXPORT(PanelWidth);
 HWY_EXPORT(AddPacked);
+HWY_EXPORT(PackDifferences);
+HWY_EXPORT(PackRows);
 
 namespace {
 
-constexpr Index kRowsAtOnce = 256;  // two packed panels of so many rows stay in the first caches
+constexpr Index kRowsAtOnce = 256;  // a packed panel of so many rows stays in the first cache
 
 void require_square(const char* kernel, Index cols, const MatrixD& scatter) {
   if (scatter.rows() != cols || scatter.cols() != cols)
@@ -97,21 +166,16 @@ void require_square(const char* kernel, Index cols, const MatrixD& scatter) {
                   scatter.cols(), cols, cols);
 }
 
-/// Packs entry(i, j) of [n, d] into panels, block by block, and adds each block.
-template <class WriteRow>
-void add_in_blocks(Index n, Index d, MatrixD& scatter, const WriteRow& write_row) {
+/// Calls pack(first, count, packed) for each block of n rows, and adds what it packed.
+template <class Pack>
+void add_in_blocks(Index n, Index d, MatrixD& scatter, const Pack& pack) {
   ensure_simd_target();
   const auto width = static_cast<Index>(HWY_DYNAMIC_DISPATCH(PanelWidth)());
   const Index panels = (d + width - 1) / width;
-  VectorD row = VectorD::Zero(panels * width);
   VectorD packed(panels * width * std::min(n, kRowsAtOnce));
-  for (Index begin = 0; begin < n; begin += kRowsAtOnce) {
-    const Index count = std::min(kRowsAtOnce, n - begin);
-    for (Index i = 0; i < count; ++i) {
-      write_row(begin + i, row);
-      for (Index p = 0; p < panels; ++p)
-        std::copy_n(row.data() + p * width, width, packed.data() + (p * count + i) * width);
-    }
+  for (Index first = 0; first < n; first += kRowsAtOnce) {
+    const Index count = std::min(kRowsAtOnce, n - first);
+    pack(first, static_cast<size_t>(count), packed.data());
     HWY_DYNAMIC_DISPATCH(AddPacked)
     (packed.data(), static_cast<size_t>(count), static_cast<size_t>(d), scatter.data());
   }
@@ -130,16 +194,20 @@ void add_centered_scatter(const MatrixView& x, const MatrixD& centers,
     if (row < 0 || row >= centers.rows())
       throw_invalid("add_centered_scatter: centers_row has {}, expected [0, {})", row,
                     centers.rows());
-  add_in_blocks(x.rows(), x.cols(), scatter, [&](Index i, VectorD& row) {
-    row.head(x.cols()) = x.row(i).transpose().cast<double>() -
-                         centers.row(centers_row[static_cast<size_t>(i)]).transpose();
+  add_in_blocks(x.rows(), x.cols(), scatter, [&](Index first, size_t count, double* packed) {
+    HWY_DYNAMIC_DISPATCH(PackDifferences)
+    (x.row_data(first), static_cast<size_t>(x.outerStride()), centers.data(),
+     centers_row.data() + first, count, static_cast<size_t>(x.cols()), packed);
   });
 }
 
 void add_scatter(const MatrixD& y, MatrixD& scatter) {
   require_square("add_scatter", y.cols(), scatter);
-  add_in_blocks(y.rows(), y.cols(), scatter,
-                [&](Index i, VectorD& row) { row.head(y.cols()) = y.row(i).transpose(); });
+  add_in_blocks(y.rows(), y.cols(), scatter, [&](Index first, size_t count, double* packed) {
+    const auto cols = static_cast<size_t>(y.cols());
+    HWY_DYNAMIC_DISPATCH(PackRows)
+    (y.data() + first * y.cols(), cols, count, cols, packed);
+  });
 }
 
 }  // namespace ood::kernels
