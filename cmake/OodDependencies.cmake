@@ -22,6 +22,7 @@ ood_require(HDF5 libhdf5-dev COMPONENTS C)
 if(NOT TARGET hdf5::hdf5)
   message(FATAL_ERROR "ood needs the HDF5 C library: apt-get install libhdf5-dev")
 endif()
+ood_require(ZLIB zlib1g-dev)
 find_path(OOD_RANDOM123_INCLUDE_DIR Random123/philox.h)  # headers alone, no CMake package
 if(NOT OOD_RANDOM123_INCLUDE_DIR)
   message(FATAL_ERROR

@@ -28,7 +28,7 @@ set(layers
   "members|score_combination"
   "detectors/.*"
   "detectors"
-  "registry|dataset[a-z_]*|hdf5_[a-z_]+|model_file[a-z_]*"
+  "registry|dataset[a-z_]*|hdf5_[a-z_]+|model_file[a-z_]*|synthetic"
   "search"
   "report|report_page"
   "evaluate"

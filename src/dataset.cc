@@ -180,7 +180,7 @@ class StructureReader {
     auto array = find_array(group, name);
     const ArrayInfo info = hdf5::describe(*array);
     Field field{name, {info.shape.begin(), info.shape.end()}};
-    const FieldArray stored{std::move(field), std::move(*array), info.dtype};
+    const FieldArray stored = open_for_reading(std::move(field), std::move(*array));
     const Index rows = stored.field.rows();
     read_rows(stored, 0, rows, to, rows);
     if (!Eigen::Map<const Vector>(to, rows * stored.field.width()).allFinite())

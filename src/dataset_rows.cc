@@ -59,6 +59,13 @@ void transfer_out(const FieldArray& to, Index begin, Index count, hid_t type, co
   check(H5Dwrite(to.array.id, type, rows.memory, rows.file, H5P_DEFAULT, from), what);
 }
 
+/// What HDF5 does not unpack itself.
+void unpack_rows(const FieldArray& from, Index begin, Index count, const RowTarget& to) {
+  from.chunks->read(from.array, begin, count, to,
+                    fmt::format("{} cannot be read at rows {} to {}", from.array.where(), begin,
+                                begin + count - 1));
+}
+
 /// HDF5 converts float16 slowly and rounds it wrongly (65520 becomes 32768): Eigen does it here.
 using Halves = Eigen::Array<Eigen::half, Eigen::Dynamic, 1>;
 
@@ -93,8 +100,12 @@ void write_halves(const FieldArray& to, Index begin, Index count, const float* f
 
 void read_labels(const FieldArray& from, Index begin, Index count, std::vector<std::int64_t>& to) {
   const bool is_unsigned = from.dtype.starts_with('u');
-  transfer_in(from, begin, count, is_unsigned ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64, to.data(),
-              static_cast<Index>(to.size()));
+  const auto capacity = static_cast<Index>(to.size());
+  if (from.chunks)
+    unpack_rows(from, begin, count, {.labels = to.data(), .capacity = capacity});
+  else
+    transfer_in(from, begin, count, is_unsigned ? H5T_NATIVE_UINT64 : H5T_NATIVE_INT64, to.data(),
+                capacity);
   if (!is_unsigned) return;
   for (Index i = 0; i < count; ++i)  // the highest bit is the sign of int64
     if (to[static_cast<std::size_t>(i)] < 0)
@@ -131,8 +142,16 @@ std::vector<Field> fields_of(const SourceInfo& info, const Inputs& wanted) {
   return fields;
 }
 
+FieldArray open_for_reading(Field field, hdf5::Object array) {
+  ArrayInfo info = hdf5::describe(array);
+  auto chunks = PackedChunks::of(array, info);
+  return {std::move(field), std::move(array), std::move(info.dtype), std::move(chunks)};
+}
+
 void read_rows(const FieldArray& from, Index begin, Index count, float* to, Index capacity) {
-  if (from.dtype == "float16")
+  if (from.chunks)
+    unpack_rows(from, begin, count, {.floats = to, .capacity = capacity});
+  else if (from.dtype == "float16")
     read_halves(from, begin, count, to, capacity);
   else
     transfer_in(from, begin, count, H5T_NATIVE_FLOAT, to, capacity);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "dataset_chunks.h"
 #include "hdf5_object.h"
 #include "ood/batch.h"
 
@@ -27,8 +28,12 @@ std::vector<Field> fields_of(const SourceInfo& info, const Inputs& wanted);
 struct FieldArray {
   Field field;
   hdf5::Object array;
-  std::string dtype;  ///< as ArrayInfo has it
+  std::string dtype;                       ///< as ArrayInfo has it
+  std::unique_ptr<PackedChunks> chunks{};  ///< if they are unpacked here and not by HDF5
 };
+
+/// For reading rows. Call it inside a Section.
+FieldArray open_for_reading(Field field, hdf5::Object array);
 
 /// Reads rows [begin, begin + count) into the first rows of a row-major array that has room for
 /// `capacity` rows. errors std::runtime_error: HDF5 cannot read them.

@@ -38,10 +38,10 @@ hdf5::Handle chunk_cache(hid_t file, const std::string& path, const Field& field
 Index block_rows(const std::vector<FieldArray>& arrays) {
   const hdf5::Section section;
   Index row_bytes = 0;
-  for (const auto& [field, array, dtype] : arrays)
+  for (const auto& [field, array, dtype, chunks] : arrays)
     row_bytes += field.copies() * field.width() * (field.name == "labels" ? 8 : 4);
   Index most = std::clamp<Index>(kBlockBytes / row_bytes, 1, kMaxBlockRows);
-  for (const auto& [field, array, dtype] : arrays)
+  for (const auto& [field, array, dtype, chunks] : arrays)
     if (const auto chunk = hdf5::chunk_shape(array.id); !chunk.empty()) {
       Index across = 1;  // chunks that one row runs through
       for (std::size_t axis = 0; axis < chunk.size(); ++axis)
@@ -52,7 +52,7 @@ Index block_rows(const std::vector<FieldArray>& arrays) {
       most = std::min(most, std::max<Index>(1, kMaxBlockChunks / across) * rows);
     }
   Index chunk_rows = 1;
-  for (const auto& [field, array, dtype] : arrays)
+  for (const auto& [field, array, dtype, chunks] : arrays)
     if (const auto chunk = hdf5::chunk_shape(array.id); !chunk.empty())
       if (const auto rows = static_cast<Index>(chunk[field.row_axis()]); rows <= most)
         chunk_rows = std::max(chunk_rows, rows);
@@ -114,8 +114,7 @@ class FileSource final : public BatchSource {
       hdf5::Object array{
           hdf5::own(H5Dopen2(file_->handle, path.c_str(), access), H5Dclose, file + ": " + path),
           file, path};
-      std::string dtype = hdf5::describe(array).dtype;
-      arrays.push_back({std::move(field), std::move(array), std::move(dtype)});
+      arrays.push_back(open_for_reading(std::move(field), std::move(array)));
     }
     return arrays;
   }

@@ -90,6 +90,7 @@ int ood::cli::run_command(int argc, char** argv) {
   ood::cli::add_monitor(app, action);
   ood::cli::add_gate(app, action);
   ood::cli::add_inspect(app, action);
+  ood::cli::add_synth(app, action);
   ood::cli::add_list(app, action);
   ood::cli::add_info(app, action);
 
@@ -105,7 +106,7 @@ int ood::cli::run_command(int argc, char** argv) {
       fmt::print(stderr,
                  "ood: unknown command {}, expected one of eval, report, fit, score, monitor, "
                  "gate, inspect, "
-                 "list, info\n",
+                 "synth, list, info\n",
                  argv[1]);
     else
       fmt::print(stderr, "ood: {} ({} --help lists what there is)\n", one_line(error.what()),

@@ -27,6 +27,7 @@ void add_score(CLI::App& app, Action& action);
 void add_monitor(CLI::App& app, Action& action);
 void add_gate(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
+void add_synth(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 
