@@ -100,6 +100,31 @@ void row_log_max_probability_naive(benchmark::State& state) {
 BENCHMARK(row_log_max_probability)->Apply(logit_shapes);
 BENCHMARK(row_log_max_probability_naive)->Apply(logit_shapes);
 
+void row_log_odds(benchmark::State& state) {
+  reduce_rows(state,
+              [](const MatrixView& x, std::span<float> out) { kernels::row_log_odds(x, 1, out); });
+}
+void row_log_odds_naive(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    naive::each_row(x, out, naive::log_odds);
+  });
+}
+BENCHMARK(row_log_odds)->Apply(logit_shapes);
+BENCHMARK(row_log_odds_naive)->Apply(logit_shapes);
+
+void row_distance_from_uniform(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    kernels::row_distance_from_uniform(x, 1, out);
+  });
+}
+void row_distance_from_uniform_naive(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    naive::each_row(x, out, naive::distance_from_uniform);
+  });
+}
+BENCHMARK(row_distance_from_uniform)->Apply(logit_shapes);
+BENCHMARK(row_distance_from_uniform_naive)->Apply(logit_shapes);
+
 void row_negative_gini(benchmark::State& state) {
   reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
     kernels::row_negative_gini(x, 1, out);
@@ -149,6 +174,46 @@ void row_generalized_entropy_naive(benchmark::State& state) {
 }
 BENCHMARK(row_generalized_entropy)->Apply(logit_shapes);
 BENCHMARK(row_generalized_entropy_naive)->Apply(logit_shapes);
+
+void row_kth_largest(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    kernels::row_kth_largest(x, x.cols() / 10, out);
+  });
+}
+void row_kth_largest_naive(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    naive::each_row(x, out,
+                    [](naive::Row row) { return naive::kth_largest(row, row.size() / 10); });
+  });
+}
+BENCHMARK(row_kth_largest)->Apply(feature_shapes);
+BENCHMARK(row_kth_largest_naive)->Apply(feature_shapes);
+
+void row_sum_above(benchmark::State& state) {
+  const std::vector<float> t(static_cast<std::size_t>(state.range(0)), 1);
+  std::vector<double> sums(t.size());
+  reduce_rows(state,
+              [&](const MatrixView& x, std::span<float>) { kernels::row_sum_above(x, t, sums); });
+}
+void row_sum_above_naive(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    naive::each_row(x, out,
+                    [](naive::Row row) { return static_cast<float>(naive::sum_above(row, 1)); });
+  });
+}
+BENCHMARK(row_sum_above)->Apply(feature_shapes);
+BENCHMARK(row_sum_above_naive)->Apply(feature_shapes);
+
+void row_sum_of_absolutes(benchmark::State& state) {
+  reduce_rows(state, kernels::row_sum_of_absolutes);
+}
+void row_sum_of_absolutes_naive(benchmark::State& state) {
+  reduce_rows(state, [](const MatrixView& x, std::span<float> out) {
+    naive::each_row(x, out, naive::sum_of_absolutes);
+  });
+}
+BENCHMARK(row_sum_of_absolutes)->Apply(feature_shapes);
+BENCHMARK(row_sum_of_absolutes_naive)->Apply(feature_shapes);
 
 void row_norms(benchmark::State& state) {
   Matrix norms;
@@ -212,6 +277,24 @@ void row_squared_distance_selected_naive(benchmark::State& state) {
 }
 BENCHMARK(row_squared_distance_selected)->Apply(feature_shapes);
 BENCHMARK(row_squared_distance_selected_naive)->Apply(feature_shapes);
+
+void row_absolute_distance_selected(benchmark::State& state) {
+  const Matrix b = normal_rows(10, state.range(1), 2);
+  const auto labels = cycling_labels(state.range(0), 10);
+  const std::vector<Index> rows(labels.begin(), labels.end());
+  reduce_rows(state, [&](const MatrixView& x, std::span<float> out) {
+    kernels::row_absolute_distance_selected(x, b, rows, out);
+  });
+}
+void row_absolute_distance_selected_naive(benchmark::State& state) {
+  const Matrix b = normal_rows(10, state.range(1), 2);
+  reduce_rows(state, [&](const MatrixView& x, std::span<float> out) {
+    for (Index i = 0; i < x.rows(); ++i)
+      out[static_cast<std::size_t>(i)] = (x.row(i) - b.row(i % 10)).lpNorm<1>();
+  });
+}
+BENCHMARK(row_absolute_distance_selected)->Apply(feature_shapes);
+BENCHMARK(row_absolute_distance_selected_naive)->Apply(feature_shapes);
 
 void find_nonfinite(benchmark::State& state) {
   reduce_rows(state, [](const MatrixView& x, std::span<float>) {

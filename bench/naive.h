@@ -45,6 +45,36 @@ inline std::vector<float> softmax(Row x) {
 
 inline float max_probability(Row x) { return max(softmax(x)); }
 
+inline float log_odds(Row x) {
+  const float p = max_probability(x);
+  return std::log(p / (1 - p));
+}
+
+inline float distance_from_uniform(Row x) {
+  float sum = 0;
+  for (const float p : softmax(x)) sum += std::abs(p - 1 / static_cast<float>(x.size()));
+  return sum;
+}
+
+inline float kth_largest(Row x, std::size_t k) {
+  std::vector<float> values(x.begin(), x.end());
+  const auto kth = values.begin() + static_cast<std::ptrdiff_t>(k - 1);
+  std::ranges::nth_element(values, kth, std::greater<>());
+  return *kth;
+}
+
+inline double sum_above(Row x, float t) {
+  double sum = 0;
+  for (const float v : x) sum += std::max(static_cast<double>(v) - static_cast<double>(t), 0.0);
+  return sum;
+}
+
+inline float sum_of_absolutes(Row x) {
+  float sum = 0;
+  for (const float v : x) sum += std::abs(v);
+  return sum;
+}
+
 inline float negative_gini(Row x) {
   float sum = 0;
   for (const float p : softmax(x)) sum += p * p;

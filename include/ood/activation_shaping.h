@@ -20,12 +20,11 @@ void non_negative_rows(const Batch& tile, bool relu, MatrixMap out);
 Index kept_entries(Index dim, double percentile);
 
 /// The columns of the k largest entries of a row of numbers, in ascending order; of equal entries
-/// the first are taken. O(D) on average.
+/// the first are taken. O(D).
 void largest_entries(std::span<const float> row, Index k, std::pmr::vector<Index>& columns);
 
 /// The sum of a row without negative entries over that of its k largest, in float64: in [1, D / k];
-/// 1 for a row of zeros. The second: where largest_entries() has been called already.
+/// 1 for a row of zeros.
 double sum_ratio(std::span<const float> row, Index k);
-double sum_ratio(std::span<const float> row, std::span<const Index> largest);
 
 }  // namespace ood

@@ -55,6 +55,14 @@ void row_log_sum_exp(const MatrixView& x, float temperature, std::span<float> ou
 /// 16 + 4 max_j (max x - x_j) / T) over the terms that count.
 void row_log_max_probability(const MatrixView& x, float temperature, std::span<float> out);
 
+/// out_i = max_j log(p_ij / (1 - p_ij)), p and T as above; infinite for d = 1. Error <= u (|out| + d +
+/// 16 + 4 max_j (max x - x_j) / T) over the terms that count.
+void row_log_odds(const MatrixView& x, float temperature, std::span<float> out);
+
+/// out_i = sum_j |p_ij - 1 / d|, p and T as above; in [0, 2). Relative error
+/// <= u d (d / L + 16).
+void row_distance_from_uniform(const MatrixView& x, float temperature, std::span<float> out);
+
 /// out_i = sum_j p_ij^2 - 1 = -sum_j p_ij (1 - p_ij), p = softmax(x_i / T), T in [1e-30, 1e30]: in
 /// [1 / d - 1, 0]. Keeps its relative accuracy where p -> 1: relative error <= u (3 d + 32 + 8
 /// max_j (max x - x_j) / T) over the terms that count.
@@ -71,8 +79,18 @@ void row_negative_entropy(const MatrixView& x, std::span<float> out);
 
 /// out_i = -sum over the `top` largest p of p^gamma (1 - p)^gamma, p = softmax(x_i), gamma > 0,
 /// top >= 1; top >= d means all. 1 - p is taken without cancellation.
-/// Relative error <= u (d + 16) (1 + gamma |log p|) over the terms that count.
+/// Relative error <= u ((d + 16) (1 + gamma |log p|) + 4 gamma max_j (max x - x_j)) over the terms
+/// that count.
 void row_generalized_entropy(const MatrixView& x, float gamma, Index top, std::span<float> out);
+
+/// out_i = the k-th largest entry of a row, 1 <= k <= d. Exact.
+void row_kth_largest(const MatrixView& x, Index k, std::span<float> out);
+
+/// out_i = sum_j max(x_ij - t_i, 0), differences and sums in float64: relative error <= 2^-53 (d + 2).
+void row_sum_above(const MatrixView& x, std::span<const float> t, std::span<double> out);
+
+/// out_i = sum_j |x_ij|. Relative error <= u (d / L + 8).
+void row_sum_of_absolutes(const MatrixView& x, std::span<float> out);
 
 /// out[i, k] = (sum_j |x_ij|^orders[k])^(1 / orders[k]), 0 < orders[k]; the largest entry is
 /// factored out, so that nothing overflows for large orders or |x|. log|x| is taken once for all
@@ -92,6 +110,10 @@ void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,
 /// out_i = |x_i - b_{rows_i}|_2^2 by differences. Relative error <= u (d / L + 8).
 void row_squared_distance_selected(const MatrixView& x, const MatrixView& b,
                                    std::span<const Index> rows, std::span<float> out);
+
+/// out_i = |x_i - b_{rows_i}|_1. Relative error <= u (d / L + 8).
+void row_absolute_distance_selected(const MatrixView& x, const MatrixView& b,
+                                    std::span<const Index> rows, std::span<float> out);
 
 /// The place (row, column) of the first entry in row order that is NaN or infinite.
 std::optional<std::pair<Index, Index>> find_nonfinite(const MatrixView& x);

@@ -3,14 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
-#include <numeric>
 #include <stdexcept>
 
 #include "ood/accumulators/class_means.h"
 #include "ood/accumulators/classified_logits.h"
 #include "ood/accumulators/largest_distances.h"
+#include "ood/kernels.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -54,36 +52,37 @@ void OpenMax::prepare() {
 }
 
 void OpenMax::score_tile(const Batch& tile, std::span<float> out) const {
+  const MatrixView& f = *tile.logits;
+  const Index alpha = std::min(options_.alpha, f.cols());
   Scratch scratch;
-  RowVectorDMap f(scratch.vector_d(tile.logits->cols()).data(), tile.logits->cols());
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    f = tile.logits->row(static_cast<Index>(i)).cast<double>();
-    out[i] =
-        f.allFinite() ? static_cast<float>(score_row(f)) : std::numeric_limits<float>::quiet_NaN();
-  }
-}
-
-double OpenMax::score_row(const RowVectorDMap& f) const {
-  Scratch scratch;
-  std::pmr::vector<Index> ranked(static_cast<std::size_t>(f.size()), &scratch);
-  RowVectorDMap revised(scratch.vector_d(f.size()).data(), f.size());
-  std::iota(ranked.begin(), ranked.end(), 0);
-  const Index alpha = std::min(options_.alpha, f.size());
-  std::ranges::partial_sort(ranked, ranked.begin() + alpha,
-                            [&](Index a, Index b) { return f[a] != f[b] ? f[a] > f[b] : a < b; });
+  std::pmr::vector<float> least(out.size(), &scratch);  // of the alpha largest logits
+  std::pmr::vector<double> unknown(out.size(), &scratch);
+  std::pmr::vector<Index> ranked(&scratch);
+  ranked.reserve(static_cast<std::size_t>(f.cols()));
+  MatrixMap revised = scratch.matrix(f.rows(), f.cols());
+  VectorDMap row = scratch.vector_d(f.cols());
+  kernels::row_kth_largest(f, alpha, least);
   revised = f;
-  double unknown = 0;
-  for (Index i = 0; i < alpha; ++i) {
-    const Index c = ranked[static_cast<std::size_t>(i)];
-    const double weight = static_cast<double>(alpha - i) / static_cast<double>(alpha) *
-                          tail_of(c).cdf((f - means_.row(c)).norm());
-    revised[c] = f[c] * (1 - weight);
-    unknown += f[c] * weight;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const float* logits = f.row_data(static_cast<Index>(i));
+    ranked.clear();
+    for (Index c = 0; c < f.cols(); ++c)
+      if (logits[c] >= least[i]) ranked.push_back(c);  // none where that is NaN
+    std::ranges::sort(ranked, [&](Index a, Index b) {
+      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+    });
+    row = f.row(static_cast<Index>(i)).transpose().cast<double>();
+    for (Index k = 0; k < std::min(alpha, std::ssize(ranked)); ++k) {
+      const Index c = ranked[static_cast<std::size_t>(k)];
+      const double weight = static_cast<double>(alpha - k) / static_cast<double>(alpha) *
+                            tail_of(c).cdf((row - means_.row(c).transpose()).norm());
+      revised(static_cast<Index>(i), c) = static_cast<float>(row[c] * (1 - weight));
+      unknown[i] += row[c] * weight;
+    }
   }
-  const double largest = revised.maxCoeff();
-  double sum = 0;
-  for (Index c = 0; c < revised.size(); ++c) sum += std::exp(revised[c] - largest);
-  return largest + std::log(sum) - unknown;
+  kernels::row_log_sum_exp(revised, 1.0f, out);
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = static_cast<float>(static_cast<double>(out[i]) - unknown[i]);
 }
 
 }  // namespace ood

@@ -33,6 +33,11 @@ void squared_distance_to_row_1(const MatrixView& x, std::span<float> out) {
   kernels::row_squared_distance_selected(x, PlacedRows(others(x.cols()), 1, 2).view(), rows, out);
 }
 
+void absolute_distance_to_row_1(const MatrixView& x, std::span<float> out) {
+  const std::vector<Index> rows(static_cast<std::size_t>(x.rows()), 1);
+  kernels::row_absolute_distance_selected(x, PlacedRows(others(x.cols()), 1, 2).view(), rows, out);
+}
+
 /// The first and the last entry of each unit row.
 void first_of_unit_row(const MatrixView& x, std::span<float> out) {
   Matrix unit;
@@ -266,4 +271,31 @@ TEST_CASE("find_nonfinite: the first in row order, and only within rows") {
         CHECK(*found == std::pair{Index{2}, column});
       }
   }
+}
+
+TEST_CASE("row_sum_of_absolutes: every row on its own") {
+  check_depends_on_row_alone(kernels::row_sum_of_absolutes);
+  check_not_a_number(kernels::row_sum_of_absolutes);
+  check_no_rows(kernels::row_sum_of_absolutes);
+}
+
+TEST_CASE("row_sum_of_absolutes: relative error") {
+  check_error(kernels::row_sum_of_absolutes, kFeaturePatterns, [](Row x) {
+    const double value = reference::sum_of_absolutes(x);
+    return Expected{value, kUnit * sum_error(x) * value};
+  });
+}
+
+TEST_CASE("row_absolute_distance_selected: every row on its own") {
+  check_depends_on_row_alone(absolute_distance_to_row_1);
+  check_not_a_number(absolute_distance_to_row_1);
+}
+
+TEST_CASE("row_absolute_distance_selected: relative error") {
+  check_error(absolute_distance_to_row_1, kFeaturePatterns, [](Row x) {
+    const Matrix rows = others(std::ssize(x));
+    const double value =
+        reference::absolute_distance(x, {rows.row(1).data(), static_cast<std::size_t>(x.size())});
+    return Expected{value, kUnit * sum_error(x) * value};
+  });
 }

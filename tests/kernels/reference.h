@@ -44,6 +44,46 @@ inline double log_max_probability(Row x, double temperature) {
   return Softmax(x, temperature).log_p[0];
 }
 
+inline double log_odds(Row x, double temperature) {
+  const Softmax p(x, temperature);
+  return p.log_p[0] - p.log_rest;
+}
+
+/// sum |p - 1 / d| by twice what is above: with t_j = exp((x_j - max) / T) - 1, the sum of t_j - mean t.
+inline double distance_from_uniform(Row x, double temperature) {
+  const double largest = max(x), length = static_cast<double>(x.size());
+  std::vector<double> t;
+  double sum = 0, above = 0;
+  for (const float v : x) sum += t.emplace_back(std::expm1((v - largest) / temperature));
+  for (const double v : t) above += std::max(v - sum / length, 0.0);
+  return 2 * above / (length + sum);
+}
+
+inline float kth_largest(Row x, std::size_t k) {
+  std::vector<float> sorted(x.begin(), x.end());
+  std::ranges::sort(sorted, std::greater<>());
+  return sorted[k - 1];
+}
+
+inline double sum_above(Row x, float t) {
+  double sum = 0;
+  for (const float v : x) sum += std::max(static_cast<double>(v) - static_cast<double>(t), 0.0);
+  return sum;
+}
+
+inline double sum_of_absolutes(Row x) {
+  double sum = 0;
+  for (const float v : x) sum += std::abs(static_cast<double>(v));
+  return sum;
+}
+
+inline double absolute_distance(Row x, Row y) {
+  double sum = 0;
+  for (std::size_t j = 0; j < x.size(); ++j)
+    sum += std::abs(static_cast<double>(x[j]) - static_cast<double>(y[j]));
+  return sum;
+}
+
 /// sum p^2 - 1, as a sum of p (1 - p): no cancellation.
 inline double negative_gini(Row x, double temperature) {
   const Softmax p(x, temperature);

@@ -39,6 +39,36 @@ RowKernel log_max_probability_at(float temperature) {
   };
 }
 
+RowKernel log_odds_at(float temperature) {
+  return [temperature](const MatrixView& x, std::span<float> out) {
+    kernels::row_log_odds(x, temperature, out);
+  };
+}
+
+RowKernel distance_from_uniform_at(float temperature) {
+  return [temperature](const MatrixView& x, std::span<float> out) {
+    kernels::row_distance_from_uniform(x, temperature, out);
+  };
+}
+
+/// k = share d, at least 1.
+RowKernel kth_largest_of(double share) {
+  return [share](const MatrixView& x, std::span<float> out) {
+    const auto k = static_cast<Index>(share * static_cast<double>(x.cols()));
+    kernels::row_kth_largest(x, std::clamp(k, Index{1}, std::max(Index{1}, x.cols())), out);
+  };
+}
+
+/// Relative to the same threshold for all rows; float32, as the contract has it.
+RowKernel sum_above(float threshold) {
+  return [threshold](const MatrixView& x, std::span<float> out) {
+    const std::vector<float> t(out.size(), threshold);
+    std::vector<double> sums(out.size());
+    kernels::row_sum_above(x, t, sums);
+    std::ranges::transform(sums, out.begin(), [](double s) { return static_cast<float>(s); });
+  };
+}
+
 RowKernel negative_gini_at(float temperature) {
   return [temperature](const MatrixView& x, std::span<float> out) {
     kernels::row_negative_gini(x, temperature, out);
@@ -107,6 +137,87 @@ TEST_CASE("row_log_max_probability: relative error, also where p is almost 1") {
       return Expected{value, share * std::abs(value) + kUnderflow * length(x)};
     });
   }
+}
+
+TEST_CASE("row_log_odds: every row on its own") {
+  check_contract(log_odds_at(1));
+  check_depends_on_row_alone(log_odds_at(0.3f));
+}
+
+TEST_CASE("row_log_odds: error") {
+  for (const float temperature : kTemperatures) {
+    CAPTURE(temperature);
+    check_error(log_odds_at(temperature), kLogitPatterns, [temperature](Row x) {
+      const double value = x.size() == 1 ? std::numeric_limits<double>::infinity()
+                                         : reference::log_odds(x, temperature);
+      if (value > std::numeric_limits<float>::max())
+        return Expected{std::numeric_limits<double>::infinity(), 0};
+      return Expected{value,
+                      kUnit * (std::abs(value) + length(x) + 16 + 4 * range(x, temperature))};
+    });
+  }
+}
+
+TEST_CASE("row_distance_from_uniform: every row on its own") {
+  check_contract(distance_from_uniform_at(1));
+  check_depends_on_row_alone(distance_from_uniform_at(0.3f));
+}
+
+TEST_CASE("row_distance_from_uniform: relative error, also where p is almost uniform") {
+  for (const float temperature : kTemperatures) {
+    CAPTURE(temperature);
+    check_error(distance_from_uniform_at(temperature), kLogitPatterns, [temperature](Row x) {
+      const double value = reference::distance_from_uniform(x, temperature);
+      const double share = kUnit * length(x) * (length(x) / lanes() + 16);
+      return Expected{value, share * value + kUnderflow * length(x)};
+    });
+  }
+}
+
+TEST_CASE("row_kth_largest: every row on its own") {
+  check_contract(kth_largest_of(0));
+  check_contract(kth_largest_of(0.4));
+}
+
+TEST_CASE("row_kth_largest: exact") {
+  for (const double share : {0.0, 0.1, 0.35, 0.5, 0.9, 1.0}) {
+    CAPTURE(share);
+    for (const auto* patterns : {&kLogitPatterns, &kFeaturePatterns})
+      check_error(kth_largest_of(share), *patterns, [share](Row x) {
+        const auto k = static_cast<std::size_t>(share * length(x));
+        return Expected{reference::kth_largest(x, std::max(k, std::size_t{1})), 0};
+      });
+  }
+}
+
+TEST_CASE("row_kth_largest: every k of numbers that lie next to each other, and around 0") {
+  for (const float first : {1.0f, -1.0f, 0.0f, 3e38f}) {
+    Matrix x(1, 37);
+    float v = first;
+    for (Index j = 0; j < x.cols(); ++j) {  // each twice
+      x(0, (j * 10) % x.cols()) = v;
+      if (j % 2 == 1) v = std::nextafter(v, -std::numeric_limits<float>::infinity());
+    }
+    std::vector<float> out(1);
+    for (Index k = 1; k <= x.cols(); ++k) {
+      kernels::row_kth_largest(x, k, out);
+      CHECK(out[0] == reference::kth_largest({x.data(), 37}, static_cast<std::size_t>(k)));
+    }
+    CHECK_THROWS_WITH_AS(kernels::row_kth_largest(x, 0, out),
+                         "row_kth_largest: k has 0, expected 1 to 37", std::invalid_argument);
+    CHECK_THROWS_WITH_AS(kernels::row_kth_largest(x, 38, out),
+                         "row_kth_largest: k has 38, expected 1 to 37", std::invalid_argument);
+  }
+}
+
+TEST_CASE("row_sum_above: every row on its own") { check_contract(sum_above(0.1f)); }
+
+TEST_CASE("row_sum_above: error, of float64 but for the rounding of this test") {
+  for (const float threshold : {-2.0f, 0.0f, 0.5f})
+    check_error(sum_above(threshold), kFeaturePatterns, [threshold](Row x) {
+      const double value = reference::sum_above(x, threshold);
+      return Expected{value, (kUnit + 0x1p-53 * (length(x) + 2)) * value};
+    });
 }
 
 TEST_CASE("row_negative_gini: every row on its own") {
@@ -208,7 +319,8 @@ TEST_CASE("row_generalized_entropy: relative error, also where p is almost 1") {
         const auto terms = reference::generalized_entropy_terms(x, gamma, static_cast<size_t>(top));
         for (const auto& [term, log_p] : terms) {
           value -= term;
-          error += kUnit * (length(x) + 16) * term * (1 + gamma * std::abs(log_p));
+          error += kUnit * term *
+                   ((length(x) + 16) * (1 + gamma * std::abs(log_p)) + 4 * gamma * range(x));
         }
         return Expected{value, error + kUnderflow * length(x)};
       });
@@ -260,6 +372,8 @@ TEST_CASE("row kernels: a temperature that is none") {
     CHECK_THROWS_AS(kernels::row_log_sum_exp(x, wrong, out), std::invalid_argument);
     CHECK_THROWS_AS(kernels::row_log_max_probability(x, wrong, out), std::invalid_argument);
     CHECK_THROWS_AS(kernels::row_negative_gini(x, wrong, out), std::invalid_argument);
+    CHECK_THROWS_AS(kernels::row_log_odds(x, wrong, out), std::invalid_argument);
+    CHECK_THROWS_AS(kernels::row_distance_from_uniform(x, wrong, out), std::invalid_argument);
   }
   CHECK_THROWS_WITH_AS(kernels::row_negative_gini(x, 0, out),
                        "row_negative_gini: temperature has 0, expected 1e-30 to 1e30",

@@ -27,7 +27,7 @@ namespace ood {
 /// needs  the head W [C, D], b [C] in fit, features [m, D] >= 0 in score
 /// fit    nothing but the head
 /// score  features [m, D] -> out [m]; unit: logits
-/// cost   score O(m C D), the k largest in O(m D) on average; state C D floats
+/// cost   score O(m C D), the k largest in O(m D); state C D floats
 /// errors std::domain_error, in score: a negative entry, where s2 may be near 0 or below and its
 ///        exponential means nothing. The way out: `relu` = true
 /// source Djurisic, Bozanic, Ashok & Liu, ICLR 2023, arXiv:2209.09858. The paper shapes what leaves
@@ -80,7 +80,6 @@ class Ash final : public Detector {
     non_negative_rows(tile, options_.relu, z);
     const Index k = kept_entries(z.cols(), options_.percentile);
     std::pmr::vector<Index> largest(&scratch);
-    largest.reserve(static_cast<std::size_t>(k));
     shaped.setZero();
     for (Index i = 0; i < z.rows(); ++i) {
       const std::span<const float> row(z.row(i).data(), static_cast<std::size_t>(z.cols()));
@@ -89,8 +88,10 @@ class Ash final : public Detector {
         continue;
       }
       largest_entries(row, k, largest);
-      const double factor = options_.variant == Variant::s ? std::exp(sum_ratio(row, largest)) : 1;
-      const double level = z.row(i).cast<double>().sum() / static_cast<double>(k);
+      const double factor = options_.variant == Variant::s ? std::exp(sum_ratio(row, k)) : 1;
+      const double level = options_.variant == Variant::b
+                               ? z.row(i).cast<double>().sum() / static_cast<double>(k)
+                               : 0;
       for (const Index j : largest)
         shaped(i, j) = static_cast<float>(
             options_.variant == Variant::b ? level : static_cast<double>(z(i, j)) * factor);

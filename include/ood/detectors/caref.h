@@ -1,11 +1,14 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "ood/accumulators/predicted_class_means.h"
 #include "ood/detector.h"
+#include "ood/kernels.h"
+#include "ood/predicted_class.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -54,18 +57,17 @@ class Caref final : public Detector {
     Scratch scratch;
     std::pmr::vector<Index> predicted(out.size(), &scratch);
     predicted_classes(*tile.logits, predicted);
-    VectorDMap z = scratch.vector_d(tile.features->cols());
-    for (Index i = 0; i < std::ssize(predicted); ++i) {
-      const Index y = predicted[static_cast<std::size_t>(i)];
-      float& s = out[static_cast<std::size_t>(i)];
-      z = tile.features->row(i).transpose().cast<double>();
-      const double length = z.lpNorm<1>();
-      if (y < 0 || !std::isfinite(length)) {
-        s = std::numeric_limits<float>::quiet_NaN();
-        continue;
-      }
-      const double error = (z - means_.row(y).transpose().cast<double>()).lpNorm<1>();
-      s = error == 0 ? 0.0f : static_cast<float>(-error / length);
+    std::pmr::vector<float> lengths(out.size(), &scratch);
+    kernels::row_sum_of_absolutes(*tile.features, lengths);
+    std::pmr::vector<Index> of_class(predicted, &scratch);
+    for (Index& y : of_class) y = std::max(y, Index{0});
+    kernels::row_absolute_distance_selected(*tile.features, means_, of_class, out);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const double length = static_cast<double>(lengths[i]), error = static_cast<double>(out[i]);
+      if (predicted[i] < 0 || !std::isfinite(length))
+        out[i] = std::numeric_limits<float>::quiet_NaN();
+      else
+        out[i] = error == 0 ? 0.0f : static_cast<float>(-error / length);
     }
   }
 

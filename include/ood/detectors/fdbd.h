@@ -7,6 +7,7 @@
 
 #include "ood/accumulators/row_mean.h"
 #include "ood/detector.h"
+#include "ood/kernels.h"
 #include "ood/predicted_class.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -73,20 +74,26 @@ class Fdbd final : public Detector {
     Scratch scratch;
     std::pmr::vector<Index> predicted(out.size(), &scratch);
     predicted_classes(*tile.logits, predicted);
+    constexpr std::array<double, 1> kTwo = {2.0};
+    MatrixMap moved = scratch.matrix(tile.rows(), tile.features->cols());
+    MatrixMap lengths = scratch.matrix(tile.rows(), 1);
+    VectorDMap margins = scratch.vector_d(distances_.cols());
+    moved = tile.features->rowwise() - origin_.cast<float>().transpose();
+    kernels::row_norms(moved, kTwo, lengths);
     for (Index i = 0; i < std::ssize(predicted); ++i) {
       const Index y = predicted[static_cast<std::size_t>(i)];
       float& s = out[static_cast<std::size_t>(i)];
-      const double length = (tile.features->row(i).transpose().cast<double>() - origin_).norm();
+      const double length = static_cast<double>(lengths(i, 0));
       if (y < 0 || !std::isfinite(length)) {
         s = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
       const float* f = tile.logits->row_data(i);
-      double margins = 0;  // that of y is 0
-      for (Index c = 0; c < distances_.cols(); ++c)
-        margins += (static_cast<double>(f[y]) - static_cast<double>(f[c])) /
-                   static_cast<double>(distances_(y, c));
-      const double mean = margins / static_cast<double>(distances_.cols() - 1);
+      const float* distances = distances_.row(y).data();
+      for (Index c = 0; c < margins.size(); ++c)  // that of y is 0
+        margins[c] = (static_cast<double>(f[y]) - static_cast<double>(f[c])) /
+                     static_cast<double>(distances[c]);
+      const double mean = margins.sum() / static_cast<double>(margins.size() - 1);
       s = mean == 0 ? 0.0f : static_cast<float>(mean / length);
     }
   }

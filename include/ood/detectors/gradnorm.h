@@ -1,10 +1,9 @@
 #pragma once
 
-#include <cmath>
-#include <limits>
 #include <vector>
 
 #include "ood/detector.h"
+#include "ood/kernels.h"
 #include "ood/scratch.h"
 
 namespace ood {
@@ -23,8 +22,9 @@ namespace ood {
 ///        layer's weights, in the closed form that follows. That of the bias does not count, as
 ///        there. OpenOOD's loss sums over classes where the paper's KL takes the mean: C
 ///        times this score (the same order). pytorch-ood takes the parameters of any layers, by
-///        differentiation. In float64: |p - u|_1 = sum_c |e_c - mean e| / sum_c e_c with e_c =
-///        exp((f_c - max f) / T), exact to 1e-15.
+///        differentiation. In float32: |p - u|_1 = sum_c |t_c - mean t| / sum_c (1 + t_c) with t_c =
+///        exp((f_c - max f) / T) - 1, which keeps its relative accuracy where p is nearly uniform
+///        (ood/kernels.h).
 class GradNorm final : public Detector {
  public:
   struct Options {
@@ -45,21 +45,12 @@ class GradNorm final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    VectorDMap f_row = scratch.vector_d(tile.logits->cols()),
-               e_row = scratch.vector_d(f_row.size());
-    auto f = f_row.array(), e = e_row.array();
-    for (Index i = 0; i < std::ssize(out); ++i) {
-      f = tile.logits->row(i).transpose().cast<double>();
-      const double length = tile.features->row(i).cast<double>().lpNorm<1>();
-      float& s = out[static_cast<std::size_t>(i)];
-      if (!std::isfinite(length) || !std::isfinite(f.sum())) {
-        s = std::numeric_limits<float>::quiet_NaN();
-        continue;
-      }
-      e = ((f - f.maxCoeff()) / options_.temperature).exp();
-      const double from_uniform = (e - e.mean()).abs().sum() / e.sum();
-      s = static_cast<float>(length * from_uniform / options_.temperature);
-    }
+    std::pmr::vector<float> lengths(out.size(), &scratch);
+    kernels::row_sum_of_absolutes(*tile.features, lengths);
+    kernels::row_distance_from_uniform(*tile.logits, static_cast<float>(options_.temperature), out);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = static_cast<float>(static_cast<double>(lengths[i]) * static_cast<double>(out[i]) /
+                                  options_.temperature);
   }
 
   Options options_;

@@ -112,15 +112,16 @@ class KlMatching final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixDMap log_p = scratch.matrix_d(tile.rows(), tile.logits->cols());
+    MatrixDMap exact_p = scratch.matrix_d(tile.rows(), tile.logits->cols());
     MatrixMap p = scratch.matrix(tile.rows(), tile.logits->cols());
     MatrixMap dots = scratch.matrix(tile.rows(), packed_.rows());
-    VectorDMap row = scratch.vector_d(tile.logits->cols());
     std::pmr::vector<Index> predicted(out.size(), &scratch);
     for (Index i = 0; i < tile.rows(); ++i) {
-      predicted[static_cast<std::size_t>(i)] = log_softmax(*tile.logits, i, row);
-      log_p.row(i) = row.transpose();
-      for (Index j = 0; j < row.size(); ++j) p(i, j) = static_cast<float>(std::exp(row[j]));
+      predicted[static_cast<std::size_t>(i)] =
+          log_softmax(*tile.logits, i, {log_p.row(i).data(), log_p.cols()},
+                      {exact_p.row(i).data(), exact_p.cols()});
     }
+    p = exact_p.cast<float>();
     if (options_.match == Match::all) kernels::matmul_nt(p, packed_, dots);
     for (std::size_t i = 0; i < out.size(); ++i) {
       const auto r = static_cast<Index>(i);
@@ -129,8 +130,8 @@ class KlMatching final : public Detector {
         continue;
       }
       const double least = options_.match == Match::all
-                               ? least_divergence(log_p.row(r), dots.row(r))
-                               : divergence(log_p.row(r), predicted[i]);
+                               ? least_divergence(log_p.row(r), exact_p.row(r), dots.row(r))
+                               : divergence(log_p.row(r), exact_p.row(r), predicted[i]);
       out[i] = static_cast<float>(0.0 - std::max(least, 0.0));
     }
   }
@@ -138,22 +139,19 @@ class KlMatching final : public Detector {
   using Row = Eigen::Ref<const Eigen::RowVectorXd>;
 
   /// min_c KL(p, d_c) over the classes whose <p, log d_c> may be the largest.
-  double least_divergence(const Row& log_p,
+  double least_divergence(const Row& log_p, const Row& p,
                           const Eigen::Ref<const Eigen::RowVectorXf>& dots) const {
     double best = -std::numeric_limits<double>::infinity();
     for (Index t = 0; t < dots.size(); ++t) best = std::max(best, static_cast<double>(dots[t]));
     double least = std::numeric_limits<double>::infinity();
     for (Index t = 0; t < dots.size(); ++t)
       if (!(static_cast<double>(dots[t]) < best - slack_))  // also where float32 overflows to NaN
-        least = std::min(least, divergence(log_p, present_[static_cast<std::size_t>(t)]));
+        least = std::min(least, divergence(log_p, p, present_[static_cast<std::size_t>(t)]));
     return least;
   }
 
-  double divergence(const Row& log_p, Index c) const {
-    double sum = 0;
-    for (Index j = 0; j < log_p.size(); ++j)
-      sum += std::exp(log_p[j]) * (log_p[j] - log_templates_(c, j));
-    return sum;
+  double divergence(const Row& log_p, const Row& p, Index c) const {
+    return p.cwiseProduct(log_p - log_templates_.row(c)).sum();
   }
 
   Options options_;

@@ -1,11 +1,14 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "ood/accumulators/row_mean.h"
 #include "ood/detector.h"
+#include "ood/kernels.h"
 #include "ood/predicted_class.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -23,7 +26,7 @@ namespace ood {
 ///
 /// needs  features [n, D] and the head W [C, D] in fit, features and logits [m, C] in score
 /// fit    one pass: the mean in float64
-/// score  features [m, D], logits [m, C] -> out [m]; unit: that of weights
+/// score  features [m, D], logits [m, C] -> out [m]; unit: that of weights; in float32
 /// cost   fit O(n D), score O(m (C + D)); state C D floats
 /// source Liu & Qin, CVPR 2025, arXiv:2311.01479. There alpha is tuned for each network; 1e-4 is
 ///        the default of OpenOOD, which searches 1e-4 to 1e-1. Preset pytorch_ood: alpha = 0 as
@@ -62,32 +65,39 @@ class Nci final : public Detector {
     require_size("mean", mean_.size(), fitted_dim());
     require_size("weight, in rows", weight_.rows(), fitted_classes());
     require_size("weight, in columns", weight_.cols(), fitted_dim());
+    origin_ = mean_.cast<float>();
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     std::pmr::vector<Index> predicted(out.size(), &scratch);
     predicted_classes(*tile.logits, predicted);
-    VectorDMap z = scratch.vector_d(tile.features->cols()), centred = scratch.vector_d(z.size());
-    for (Index i = 0; i < std::ssize(predicted); ++i) {
-      const Index y = predicted[static_cast<std::size_t>(i)];
-      float& s = out[static_cast<std::size_t>(i)];
-      z = tile.features->row(i).transpose().cast<double>();
-      centred = z - mean_;
-      const double length = centred.norm();
-      if (y < 0 || !std::isfinite(length)) {
-        s = std::numeric_limits<float>::quiet_NaN();
+    std::pmr::vector<Index> of_class(predicted, &scratch);
+    for (Index& y : of_class) y = std::max(y, Index{0});
+    constexpr std::array<double, 1> kTwo = {2.0};
+    MatrixMap centred = scratch.matrix(tile.rows(), tile.features->cols());
+    MatrixMap lengths = scratch.matrix(tile.rows(), 1);
+    std::pmr::vector<float> sums(out.size(), &scratch);
+    centred = tile.features->rowwise() - origin_.transpose();
+    kernels::row_norms(centred, kTwo, lengths);
+    kernels::row_dot_selected(centred, weight_, of_class, out);
+    kernels::row_sum_of_absolutes(*tile.features, sums);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const double length = static_cast<double>(lengths(static_cast<Index>(i), 0));
+      if (predicted[i] < 0 || !std::isfinite(length)) {
+        out[i] = std::numeric_limits<float>::quiet_NaN();
         continue;
       }
-      const double along =
-          length == 0 ? 0 : weight_.row(y).transpose().cast<double>().dot(centred) / length;
-      s = static_cast<float>(along + options_.alpha * z.lpNorm<1>());
+      const double along = length == 0 ? 0 : static_cast<double>(out[i]) / length;
+      out[i] = static_cast<float>(along + options_.alpha * static_cast<double>(sums[i]));
     }
   }
 
   Options options_;
   VectorD mean_;   // mu [D]
   Matrix weight_;  // W [C, D]
+  // derived
+  Vector origin_;  // mu
 };
 
 }  // namespace ood

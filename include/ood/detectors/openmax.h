@@ -19,8 +19,9 @@ namespace ood {
 /// needs  logits [n, C] and labels [n] in fit, logits in score
 /// fit    two passes: class means in float64; the largest distances of each class, then a Weibull
 ///        distribution of greatest likelihood for each (ood/weibull_tail.h)
-/// score  logits [m, C] -> out [m]; unit: nats; in float64, does not saturate
-/// cost   fit O(n C), score O(m (alpha C + C log alpha)); state C^2 + 3 C doubles, in fit C (C +
+/// score  logits [m, C] -> out [m]; unit: nats; does not saturate. Distances and weights in
+///        float64, the sum of exponentials in float32 (kernels::row_log_sum_exp)
+/// cost   fit O(n C), score O(m (alpha C)); state C^2 + 3 C doubles, in fit C (C +
 ///        tail) doubles more for each thread
 /// errors std::domain_error: a class with less such rows than `tail`, or whose `tail` largest
 ///        distances are all the same
@@ -73,8 +74,6 @@ class OpenMax final : public Detector {
   void fit_state(BatchSource& source, const Exec& exec) override;
   void prepare() override;
   void score_tile(const Batch& tile, std::span<float> out) const override;
-  using RowVectorDMap = Eigen::Map<Eigen::RowVectorXd>;
-  double score_row(const RowVectorDMap& f) const;
   WeibullTail tail_of(Index c) const { return {smallest_[c], shapes_[c], log_scales_[c]}; }
 
   Options options_;

@@ -21,7 +21,7 @@ namespace ood {
 /// needs  the head W [C, D], b [C] in fit, features [m, D] >= 0 in score
 /// fit    nothing but the head
 /// score  features [m, D] -> out [m]; unit: logits
-/// cost   score O(m C D), the k largest in O(m D) on average; state C D floats
+/// cost   score O(m C D), the k largest in O(m D); state C D floats
 /// errors std::domain_error, in score: a negative entry, where s2 may be near 0 or below and its
 ///        exponential means nothing. The way out: `relu` = true
 /// source Xu, Chen, Franchi & Yao, ICLR 2024. OpenOOD: the same, and tries 65 to 95; pytorch-ood

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "ood/detector.h"
+#include "ood/kernels.h"
 #include "ood/reduce.h"
 
 namespace ood {
@@ -120,19 +120,7 @@ class TemperatureScaling final : public Detector {
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    for (Index i = 0; i < tile.rows(); ++i) {
-      const auto f = tile.logits->row(i);
-      Index y = 0;
-      const auto largest = static_cast<double>(f.maxCoeff(&y));
-      double next = -std::numeric_limits<double>::infinity(), sum = 0;  // of the other classes
-      for (Index c = 0; c < f.size(); ++c)
-        if (c != y) next = std::max(next, static_cast<double>(f[c]));
-      for (Index c = 0; c < f.size(); ++c)
-        if (c != y) sum += std::exp((static_cast<double>(f[c]) - next) / temperature_);
-      out[static_cast<std::size_t>(i)] =
-          f.allFinite() ? static_cast<float>((largest - next) / temperature_ - std::log(sum))
-                        : std::numeric_limits<float>::quiet_NaN();
-    }
+    kernels::row_log_odds(*tile.logits, static_cast<float>(temperature_), out);
   }
 
   Diagnostics found() const override {

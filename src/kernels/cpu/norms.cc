@@ -5,6 +5,7 @@
 // after foreach_target.h
 #include <hwy/highway.h>
 
+#include "kernels/cpu/exp-inl.h"
 #include "kernels/cpu/vector-inl.h"
 #include "ood/kernels.h"
 #include "ood/scratch.h"
@@ -13,50 +14,6 @@ HWY_BEFORE_NAMESPACE();
 namespace ood::kernels {
 namespace HWY_NAMESPACE {
 
-using I32 = hn::RebindToSigned<F32>;
-
-/// log2(r) for r in [0, 2), -infinity for r = 0 and what is smaller than a normal number.
-/// r = m 2^e with m in [sqrt(1/2), sqrt(2)), log2(m) = t P(t) with t = m - 1. P has the least largest
-/// relative error of its degree, 2.6e-8.
-HWY_INLINE V32 log2_of(V32 r) {
-  const F32 d;
-  const I32 di;
-  const auto c = [&](float v) HWY_ATTR { return hn::Set(d, v); };
-  const auto root = hn::BitCast(di, c(0.70710678f));
-  const auto e = hn::ShiftRight<23>(hn::Sub(hn::BitCast(di, r), root));
-  const V32 m = hn::BitCast(d, hn::Sub(hn::BitCast(di, r), hn::ShiftLeft<23>(e)));
-  const V32 t = hn::Sub(m, c(1.0f));
-  V32 poly = hn::MulAdd(c(0.12583689391613007f), t, c(-0.20726968348026276f));
-  poly = hn::MulAdd(poly, t, c(0.21571561694145203f));
-  poly = hn::MulAdd(poly, t, c(-0.23894482851028442f));
-  poly = hn::MulAdd(poly, t, c(0.28791624307632446f));
-  poly = hn::MulAdd(poly, t, c(-0.3607036769390106f));
-  poly = hn::MulAdd(poly, t, c(0.48091062903404236f));
-  poly = hn::MulAdd(poly, t, c(-0.7213473320007324f));
-  poly = hn::MulAdd(poly, t, c(1.4426950216293335f));
-  const V32 log = hn::MulAdd(poly, t, hn::ConvertTo(d, e));
-  const V32 nothing = c(-std::numeric_limits<float>::infinity());
-  return hn::IfThenElse(hn::Lt(r, c(std::numeric_limits<float>::min())), nothing, log);
-}
-
-/// 2^y for y <= 1; below 2^-126 something from 0 to there. y = n + f with f in [-1/2, 1/2],
-/// 2^f = 1 + f P(f) with the largest relative error 3.8e-9.
-HWY_INLINE V32 exp2_of(V32 y) {
-  const F32 d;
-  const I32 di;
-  const auto c = [&](float v) HWY_ATTR { return hn::Set(d, v); };
-  y = hn::Max(y, c(-126.0f));
-  const auto n = hn::NearestInt(y);
-  const V32 f = hn::Sub(y, hn::ConvertTo(d, n));
-  V32 poly = hn::MulAdd(c(0.00015403512225020677f), f, c(0.0013390735257416964f));
-  poly = hn::MulAdd(poly, f, c(0.009618237614631653f));
-  poly = hn::MulAdd(poly, f, c(0.05550357326865196f));
-  poly = hn::MulAdd(poly, f, c(0.24022649228572845f));
-  poly = hn::MulAdd(poly, f, c(0.6931471824645996f));
-  poly = hn::MulAdd(poly, f, c(1.0f));
-  return hn::BitCast(d, hn::Add(hn::BitCast(di, poly), hn::ShiftLeft<23>(n)));
-}
-
 /// sum_j ratio_j^order over a row of ratios = |x| / max|x| and their logarithms to the base 2.
 HWY_INLINE double power_sum(const float* ratios, const float* logs, size_t n, double order) {
   const F32 d;
@@ -64,10 +21,10 @@ HWY_INLINE double power_sum(const float* ratios, const float* logs, size_t n, do
   if (order == 2.0) {
     for_each_vector(ratios, n, 0.0f, [&](V32 r) HWY_ATTR { sum = hn::MulAdd(r, r, sum); });
   } else {
-    const V32 power = hn::Set(d, static_cast<float>(order));
+    const ScaledExp2 power(order);
     // An entry of 0 adds up to 2^-126: nothing beside the largest, which adds 1
     for_each_vector(logs, n, -std::numeric_limits<float>::infinity(),
-                    [&](V32 log) HWY_ATTR { sum = hn::Add(sum, exp2_of(hn::Mul(power, log))); });
+                    [&](V32 log) HWY_ATTR { sum = hn::Add(sum, power(log)); });
   }
   return static_cast<double>(sum_lanes(sum));
 }
@@ -178,6 +135,33 @@ void RowSquaredDistanceSelected(const float* x, size_t stride, size_t rows, size
   }
 }
 
+void RowSumOfAbsolutes(const float* x, size_t stride, size_t rows, size_t cols, float* out) {
+  const F32 d;
+  for (size_t i = 0; i < rows; ++i) {
+    V32 sum = hn::Zero(d), poison = hn::Zero(d);
+    for_each_vector(x + i * stride, cols, 0.0f, [&](V32 u) HWY_ATTR {
+      sum = hn::Add(sum, hn::Abs(u));
+      poison = add_poison(poison, u);
+    });
+    out[i] = sum_lanes(sum) + sum_lanes(poison);
+  }
+}
+
+void RowAbsoluteDistanceSelected(const float* x, size_t stride, size_t rows, size_t cols,
+                                 const float* b, size_t b_stride, const Index* selected,
+                                 float* out) {
+  const F32 d;
+  for (size_t i = 0; i < rows; ++i) {
+    const float* other = b + static_cast<size_t>(selected[i]) * b_stride;
+    V32 sum = hn::Zero(d), poison = hn::Zero(d);
+    for_each_vector_pair(x + i * stride, other, cols, 0.0f, [&](V32 u, V32 v) HWY_ATTR {
+      sum = hn::Add(sum, hn::AbsDiff(u, v));
+      poison = add_poison(poison, u);
+    });
+    out[i] = sum_lanes(sum) + sum_lanes(poison);
+  }
+}
+
 /// True if a row holds NaN or infinity.
 bool IsPoisoned(const float* row, size_t cols) {
   const F32 d;
@@ -200,6 +184,8 @@ HWY_EXPORT(RowNorms);
 HWY_EXPORT(NormalizeRows);
 HWY_EXPORT(RowDotSelected);
 HWY_EXPORT(RowSquaredDistanceSelected);
+HWY_EXPORT(RowSumOfAbsolutes);
+HWY_EXPORT(RowAbsoluteDistanceSelected);
 HWY_EXPORT(IsPoisoned);
 
 namespace {
@@ -261,6 +247,22 @@ void row_squared_distance_selected(const MatrixView& x, const MatrixView& b,
   const Rows r = rows_of("row_squared_distance_selected", x, out.size());
   require_selection<Index>("row_squared_distance_selected", x, b, rows);
   HWY_DYNAMIC_DISPATCH(RowSquaredDistanceSelected)
+  (r.data, r.stride, r.rows, r.cols, b.data(), static_cast<size_t>(b.outerStride()), rows.data(),
+   out.data());
+}
+
+void row_sum_of_absolutes(const MatrixView& x, std::span<float> out) {
+  ensure_simd_target();
+  const Rows r = rows_of("row_sum_of_absolutes", x, out.size());
+  HWY_DYNAMIC_DISPATCH(RowSumOfAbsolutes)(r.data, r.stride, r.rows, r.cols, out.data());
+}
+
+void row_absolute_distance_selected(const MatrixView& x, const MatrixView& b,
+                                    std::span<const Index> rows, std::span<float> out) {
+  ensure_simd_target();
+  const Rows r = rows_of("row_absolute_distance_selected", x, out.size());
+  require_selection<Index>("row_absolute_distance_selected", x, b, rows);
+  HWY_DYNAMIC_DISPATCH(RowAbsoluteDistanceSelected)
   (r.data, r.stride, r.rows, r.cols, b.data(), static_cast<size_t>(b.outerStride()), rows.data(),
    out.data());
 }

@@ -3,11 +3,13 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/rows.cc"
 #include <hwy/foreach_target.h>
 // after foreach_target.h
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
-#include <functional>
 
+#include "kernels/cpu/exp-inl.h"
+#include "kernels/cpu/select-inl.h"
 #include "kernels/cpu/vector-inl.h"
 #include "ood/kernels.h"
 #include "ood/scratch.h"
@@ -17,6 +19,44 @@ namespace ood::kernels {
 namespace HWY_NAMESPACE {
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
+constexpr double kLog2E = 1.4426950408889634;
+
+/// Vectors that are worked on at a time, so that what one has to wait for does not stop the others.
+constexpr size_t kGroup = 4;
+
+/// How far ahead entries are asked for, as a row is read: while exponentials are taken, the processor
+/// would not read on by itself.
+constexpr size_t kAhead = 4096;
+
+/// Calls step(vectors) with arrays of kGroup vectors of a row of n entries, and of one for what is left,
+/// the last one filled up with `fill`.
+template <class Step>
+HWY_INLINE void for_each_group(const float* row, size_t n, float fill, Step&& step) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  size_t j = 0;
+  for (; j + kGroup * lanes <= n; j += kGroup * lanes) {
+    V32 x[kGroup];
+    for (size_t k = 0; k < kGroup; ++k) {
+      x[k] = hn::LoadU(d, row + j + k * lanes);
+      hwy::Prefetch(row + j + k * lanes + kAhead);
+    }
+    step(x);
+  }
+  for (; j + lanes <= n; j += lanes) {
+    V32 x[1] = {hn::LoadU(d, row + j)};
+    step(x);
+  }
+  if (j == n) return;
+  V32 x[1] = {load_tail(d, row + j, n - j, fill)};
+  step(x);
+}
+
+/// How many entries fill up the last vector.
+HWY_INLINE double filled_entries(size_t n) {
+  const size_t lanes = hn::Lanes(F32());
+  return static_cast<double>((lanes - n % lanes) % lanes);
+}
 
 struct RowMax {
   float max;     // over the finite entries, if there is another
@@ -25,62 +65,97 @@ struct RowMax {
 
 HWY_INLINE RowMax max_of_row(const float* row, size_t n) {
   const F32 d;
-  V32 largest = hn::Set(d, std::numeric_limits<float>::lowest());
-  V32 poison = hn::Zero(d);
+  V32 largest[kGroup], poison[kGroup];
+  for (size_t k = 0; k < kGroup; ++k) {
+    largest[k] = hn::Set(d, std::numeric_limits<float>::lowest());
+    poison[k] = hn::Zero(d);
+  }
   // the tail is filled with the row's first entry, which changes neither
-  for_each_vector(row, n, row[0], [&](V32 x) HWY_ATTR {
-    largest = hn::Max(largest, x);
-    poison = add_poison(poison, x);
+  for_each_group(row, n, row[0], [&]<size_t N>(V32(&x)[N]) HWY_ATTR {
+    for (size_t k = 0; k < N; ++k) {
+      largest[k] = hn::Max(largest[k], x[k]);
+      poison[k] = add_poison(poison[k], x[k]);
+    }
   });
-  return {max_lanes(largest), sum_lanes(poison)};
+  for (size_t k = 1; k < kGroup; ++k) {
+    largest[0] = hn::Max(largest[0], largest[k]);
+    poison[0] = hn::Add(poison[0], poison[k]);
+  }
+  return {max_lanes(largest[0]), sum_lanes(poison[0])};
+}
+
+/// The largest entry below max of a row; -infinity if there is none.
+HWY_INLINE float max_below(const float* row, size_t n, float max) {
+  const F32 d;
+  const V32 none = hn::Set(d, kLowest), limit = hn::Set(d, max);
+  V32 largest = none;
+  for_each_vector(row, n, max, [&](V32 x) HWY_ATTR {
+    largest = hn::Max(largest, hn::IfThenElse(hn::Lt(x, limit), x, none));
+  });
+  return max_lanes(largest);
 }
 
 /// softmax(x / T) of a row, seen from its largest entry: p_max = 1 / (1 + rest), with no
-/// cancellation.
+/// cancellation. All entries but one largest are summed relative to a reference r, the largest entry,
+/// or, where it is so far above the others that these would underflow, the largest of the others.
 struct Softmax {
   float max;
-  float next;  // the largest entry but one, which may be as large
   float poison;
-  double log_rest;  // log of: sum over all but one largest entry of exp((x - max) / T)
-  double rest;
-  double log_sum;  // log(1 + rest): log p_j = (x_j - max) / T - log_sum
+  double shift = 0;  // (r - max) / T
+  double terms = 0;  // sum of e_j = exp((x_j - r) / T)
+  double weighted =
+      0;  // sum of what weigh() takes of e_j, x_j - r, x_j and max, over entries below max
+  double others = 0;  // the largest entries there are but one: e_j = 1
+
+  double rest() const { return shift == 0 ? terms : terms * std::exp(shift); }
+  double log_rest() const { return shift + std::log(terms); }
+  /// log p_j = (x_j - max) / T - log_sum()
+  double log_sum() const {
+    const double r = rest();
+    return r < 0x1p-20 ? r * (1.0 - 0.5 * r) : std::log(1.0 + r);  // log1p, and faster
+  }
 };
 
-HWY_INLINE Softmax softmax_of_row(const float* row, size_t n, float temperature = 1.0f) {
+template <class Weigh>
+HWY_INLINE Softmax softmax_of_row(const float* row, size_t n, float temperature, Weigh&& weigh) {
   const F32 d;
-  // The two largest entries of each lane, then of all: the rest is summed relative to the second,
-  // so that it does not underflow however far the first is above it.
-  V32 first = hn::Set(d, kLowest), second = first, poison = hn::Zero(d);
-  const auto step = [&](V32 x, V32 checked) HWY_ATTR {
-    second = hn::Max(second, hn::Min(first, x));
-    first = hn::Max(first, x);
-    poison = add_poison(poison, checked);
-  };
-  const size_t lanes = hn::Lanes(d);
-  size_t j = 0;
-  for (; j + lanes <= n; j += lanes) step(hn::LoadU(d, row + j), hn::LoadU(d, row + j));
-  if (j < n) step(load_tail(d, row + j, n - j, kLowest), load_tail(d, row + j, n - j, row[0]));
-  const float largest = max_lanes(first), bad = sum_lanes(poison);
-  if (n == 1 || bad != 0.0f) return {largest, largest, bad, -HUGE_VAL, 0, 0};
+  const RowMax seen = max_of_row(row, n);
+  const float largest = seen.max, poison = seen.poison;
+  Softmax p{.max = largest, .poison = poison};
+  if (n == 1 || poison != 0.0f) return p;  // NaN != 0
   const V32 max = hn::Set(d, largest), one = hn::Set(d, 1.0f);
-  const auto holds_max = hn::Eq(first, max);
-  const float next = hn::CountTrue(d, holds_max) > 1
-                         ? largest
-                         : max_lanes(hn::IfThenElse(holds_max, second, first));
-  const V32 reference = hn::Set(d, next), inverse = hn::Set(d, 1.0f / temperature);
-  V32 sum = hn::Zero(d), equal = hn::Zero(d);
-  for_each_vector(row, n, kLowest, [&](V32 x) HWY_ATTR {
-    const auto below = hn::Lt(x, max);
-    const V32 exponent = hn::Mul(hn::Sub(x, reference), inverse);
-    sum = hn::Add(sum, hn::IfThenElseZero(below, hn::Exp(d, exponent)));
-    equal = hn::Add(equal, hn::IfThenZeroElse(below, one));
-  });
-  const double terms = static_cast<double>(sum_lanes(sum)) + (sum_lanes(equal) - 1.0);
-  const double log_rest = (static_cast<double>(next) - static_cast<double>(largest)) /
-                              static_cast<double>(temperature) +
-                          std::log(terms);
-  const double rest = std::exp(log_rest);
-  return {largest, next, bad, log_rest, rest, std::log1p(rest)};
+  const ScaledExp2 exp(kLog2E / static_cast<double>(temperature));
+  const auto add_up = [&](float reference) HWY_ATTR {
+    const V32 from = hn::Set(d, reference);
+    V32 sum = hn::Zero(d), weighted = hn::Zero(d), equal = hn::Zero(d);
+    for_each_group(row, n, largest, [&]<size_t N>(V32(&x)[N]) HWY_ATTR {
+      V32 above[N], e[N];
+      for (size_t k = 0; k < N; ++k) above[k] = hn::Sub(x[k], from);
+      exp.apply(above, e);
+      for (size_t k = 0; k < N; ++k) {
+        const auto below = hn::Lt(x[k], max);
+        e[k] = hn::IfThenElseZero(below, e[k]);
+        equal = hn::Add(equal, hn::IfThenZeroElse(below, one));
+        sum = hn::Add(sum, e[k]);
+        weighted = weigh(weighted, e[k], above[k], x[k], max);
+      }
+    });
+    p.others = static_cast<double>(sum_lanes(equal)) - filled_entries(n) - 1.0;
+    p.terms = static_cast<double>(sum_lanes(sum)) + p.others;
+    p.weighted = static_cast<double>(sum_lanes(weighted));
+  };
+  add_up(largest);
+  if (p.terms < 0x1p-60) {
+    const float next = max_below(row, n, largest);
+    p.shift = (static_cast<double>(next) - static_cast<double>(largest)) /
+              static_cast<double>(temperature);
+    add_up(next);
+  }
+  return p;
+}
+HWY_INLINE Softmax softmax_of_row(const float* row, size_t n, float temperature = 1.0f) {
+  return softmax_of_row(row, n, temperature,
+                        [](V32 sum, V32, V32, V32, V32) HWY_ATTR { return sum; });
 }
 
 void RowMaxAll(const float* x, size_t stride, size_t rows, size_t cols, float* out) {
@@ -93,18 +168,23 @@ void RowMaxAll(const float* x, size_t stride, size_t rows, size_t cols, float* o
 void RowLogSumExp(const float* x, size_t stride, size_t rows, size_t cols, float temperature,
                   float* out) {
   const F32 d;
-  const V32 inverse = hn::Set(d, 1.0f / temperature);
+  const ScaledExp2 exp(kLog2E / static_cast<double>(temperature));
   for (size_t i = 0; i < rows; ++i) {
     const float* row = x + i * stride;
     const auto [largest, poison] = max_of_row(row, cols);
     const V32 max = hn::Set(d, largest);
-    V32 sum = hn::Zero(d);
-    for_each_vector(row, cols, kLowest, [&](V32 v) HWY_ATTR {
-      sum = hn::Add(sum, hn::Exp(d, hn::Mul(hn::Sub(v, max), inverse)));
+    V32 sum[kGroup];
+    for (size_t k = 0; k < kGroup; ++k) sum[k] = hn::Zero(d);
+    for_each_group(row, cols, kLowest, [&]<size_t N>(V32(&v)[N]) HWY_ATTR {
+      V32 e[N];
+      for (size_t k = 0; k < N; ++k) v[k] = hn::Sub(v[k], max);
+      exp.apply(v, e);
+      for (size_t k = 0; k < N; ++k) sum[k] = hn::Add(sum[k], e[k]);
     });
+    for (size_t k = 1; k < kGroup; ++k) sum[0] = hn::Add(sum[0], sum[k]);
     out[i] = static_cast<float>(static_cast<double>(largest) +
                                 static_cast<double>(temperature) *
-                                    std::log(static_cast<double>(sum_lanes(sum)))) +
+                                    std::log(static_cast<double>(sum_lanes(sum[0])))) +
              poison;
   }
 }
@@ -113,33 +193,96 @@ void RowLogMaxProbability(const float* x, size_t stride, size_t rows, size_t col
                           float temperature, float* out) {
   for (size_t i = 0; i < rows; ++i) {
     const Softmax p = softmax_of_row(x + i * stride, cols, temperature);
-    out[i] = static_cast<float>(-p.log_sum) + p.poison;
+    out[i] = static_cast<float>(-p.log_sum()) + p.poison;
+  }
+}
+
+void RowLogOdds(const float* x, size_t stride, size_t rows, size_t cols, float temperature,
+                float* out) {
+  for (size_t i = 0; i < rows; ++i) {
+    const Softmax p = softmax_of_row(x + i * stride, cols, temperature);
+    out[i] = static_cast<float>(-p.log_rest()) + p.poison;
+  }
+}
+
+void RowDistanceFromUniform(const float* x, size_t stride, size_t rows, size_t cols,
+                            float temperature, float* out) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  const ScaledExp2 exp(kLog2E / static_cast<double>(temperature));
+  Scratch scratch;
+  std::pmr::vector<float> terms(cols + lanes, &scratch);
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = x + i * stride;
+    const RowMax seen = max_of_row(row, cols);
+    const float largest = seen.max, poison = seen.poison;
+    const V32 max = hn::Set(d, largest);
+    V32 sum = hn::Zero(d), away = hn::Zero(d);
+    float* to = terms.data();
+    // t_j = e_j - 1, which keeps its relative accuracy where p is nearly uniform
+    for_each_group(row, cols, largest, [&]<size_t N>(V32(&v)[N]) HWY_ATTR {
+      V32 t[N];
+      for (size_t k = 0; k < N; ++k) v[k] = hn::Sub(v[k], max);
+      exp.apply<true>(v, t);
+      for (size_t k = 0; k < N; ++k) {
+        hn::StoreU(t[k], d, to);
+        to += lanes;
+        sum = hn::Add(sum, t[k]);
+      }
+    });
+    const double total = static_cast<double>(sum_lanes(sum)), n = static_cast<double>(cols);
+    const float mean = static_cast<float>(total / n);
+    const V32 middle = hn::Set(d, mean);
+    for_each_vector(terms.data(), cols, mean,
+                    [&](V32 t) HWY_ATTR { away = hn::Add(away, hn::Abs(hn::Sub(t, middle))); });
+    out[i] = static_cast<float>(static_cast<double>(sum_lanes(away)) / (n + total)) + poison;
+  }
+}
+
+void RowKthLargest(const float* x, size_t stride, size_t rows, size_t cols, size_t k, float* out) {
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = x + i * stride;
+    const float poison = max_of_row(row, cols).poison;
+    out[i] = poison == 0.0f ? kth_largest_of_row(row, cols, k) : poison;
+  }
+}
+
+void RowSumAbove(const float* x, size_t stride, size_t rows, size_t cols, const float* t,
+                 double* out) {
+  const hn::ScalableTag<double> dd;
+  const hn::Rebind<float, decltype(dd)> half;
+  const size_t lanes = hn::Lanes(dd);
+  const auto zero = hn::Zero(dd);
+  for (size_t i = 0; i < rows; ++i) {
+    const float* row = x + i * stride;
+    const auto limit = hn::Set(dd, static_cast<double>(t[i]));
+    auto sum = zero, other = zero, poison = zero;
+    const auto above = [&](auto v) HWY_ATTR {
+      const auto wide = hn::PromoteTo(dd, v);
+      poison = hn::MulAdd(wide, zero, poison);
+      return hn::Max(hn::Sub(wide, limit), zero);
+    };
+    size_t j = 0;
+    for (; j + 2 * lanes <= cols; j += 2 * lanes) {
+      sum = hn::Add(sum, above(hn::LoadU(half, row + j)));
+      other = hn::Add(other, above(hn::LoadU(half, row + j + lanes)));
+    }
+    for (; j + lanes <= cols; j += lanes) sum = hn::Add(sum, above(hn::LoadU(half, row + j)));
+    if (j < cols) sum = hn::Add(sum, above(load_tail(half, row + j, cols - j, t[i])));
+    out[i] = hn::GetLane(hn::SumOfLanes(dd, hn::Add(hn::Add(sum, other), poison)));
   }
 }
 
 void RowNegativeGini(const float* x, size_t stride, size_t rows, size_t cols, float temperature,
                      float* out) {
-  const F32 d;
-  const V32 inverse = hn::Set(d, 1.0f / temperature);
   for (size_t i = 0; i < rows; ++i) {
-    const float* row = x + i * stride;
-    const Softmax p = softmax_of_row(row, cols, temperature);
-    // Relative to the largest but one, for the reason that the rest is
-    const V32 reference = hn::Set(d, p.next), max = hn::Set(d, p.max);
-    V32 sum = hn::Zero(d), equal = hn::Zero(d);
-    for_each_vector(row, cols, kLowest, [&](V32 v) HWY_ATTR {
-      const auto below = hn::Lt(v, max);
-      const V32 e = hn::Exp(d, hn::Mul(hn::Sub(v, reference), inverse));
-      sum = hn::Add(sum, hn::IfThenElseZero(below, hn::Mul(e, e)));
-      equal = hn::Add(equal, hn::IfThenZeroElse(below, hn::Set(d, 1.0f)));
-    });
+    const Softmax p = softmax_of_row(x + i * stride, cols, temperature,
+                                     [](V32 sum, V32 e, V32, V32, V32)
+                                         HWY_ATTR { return hn::MulAdd(e, e, sum); });
     // 1 - sum p^2 = ((1 + rest)^2 - 1 - squares) / (1 + rest)^2, squares <= rest: no cancellation
-    const double below = (static_cast<double>(p.next) - static_cast<double>(p.max)) /
-                         static_cast<double>(temperature);
-    const double squares = std::exp(2.0 * below) * (static_cast<double>(sum_lanes(sum)) +
-                                                    (static_cast<double>(sum_lanes(equal)) - 1.0));
-    const double total = 1.0 + p.rest;
-    const double gini = (p.rest * (2.0 + p.rest) - squares) / (total * total);
+    const double squares = std::exp(2.0 * p.shift) * (p.weighted + p.others);
+    const double rest = p.rest(), total = 1.0 + rest;
+    const double gini = (rest * (2.0 + rest) - squares) / (total * total);
     out[i] = static_cast<float>(-gini) + p.poison;
   }
 }
@@ -148,16 +291,12 @@ void RowDivergenceFromUniform(const float* x, size_t stride, size_t rows, size_t
   const F32 d;
   const V32 half = hn::Set(d, 0.5f), share = hn::Set(d, 1.0f / static_cast<float>(cols));
   for (size_t i = 0; i < rows; ++i) {
-    const float* row = x + i * stride;
-    const Softmax p = softmax_of_row(row, cols);
     // -sum log p / d = sum (max - x) / d + log(1 + rest); halves, as max - x may overflow
-    const V32 max = hn::Set(d, 0.5f * p.max);
-    V32 sum = hn::Zero(d);
-    for_each_vector(row, cols, p.max, [&](V32 v) HWY_ATTR {
-      sum = hn::MulAdd(hn::NegMulAdd(half, v, max), share, sum);
-    });
-    const double divergence =
-        2.0 * static_cast<double>(sum_lanes(sum)) + p.log_sum - std::log(static_cast<double>(cols));
+    const Softmax p =
+        softmax_of_row(x + i * stride, cols, 1.0f, [&](V32 sum, V32, V32, V32 v, V32 max) HWY_ATTR {
+          return hn::MulAdd(hn::NegMulAdd(half, v, hn::Mul(half, max)), share, sum);
+        });
+    const double divergence = 2.0 * p.weighted + p.log_sum() - std::log(static_cast<double>(cols));
     out[i] = static_cast<float>(std::max(divergence, 0.0)) + p.poison;
   }
 }
@@ -165,18 +304,15 @@ void RowDivergenceFromUniform(const float* x, size_t stride, size_t rows, size_t
 void RowNegativeEntropy(const float* x, size_t stride, size_t rows, size_t cols, float* out) {
   const F32 d;
   for (size_t i = 0; i < rows; ++i) {
-    const float* row = x + i * stride;
-    const Softmax p = softmax_of_row(row, cols);
+    const Softmax p = softmax_of_row(x + i * stride, cols, 1.0f,
+                                     [&](V32 sum, V32 e, V32 above, V32, V32) HWY_ATTR {
+                                       // where e is 0, it may be infinite
+                                       return hn::MulAdd(e, hn::Min(above, hn::Zero(d)), sum);
+                                     });
     // sum p log p = sum (e / S) (x - max - log S) = sum e (x - max) / S - log S: two negative terms
-    const V32 max = hn::Set(d, p.max);
-    V32 sum = hn::Zero(d);
-    for_each_vector(row, cols, p.max, [&](V32 v) HWY_ATTR {
-      // exp is 0 from here down, and infinity times 0 would not be
-      const V32 below = hn::Max(hn::Sub(v, max), hn::Set(d, -200.0f));
-      sum = hn::MulAdd(hn::Exp(d, below), below, sum);
-    });
-    out[i] = static_cast<float>(static_cast<double>(sum_lanes(sum)) / (1.0 + p.rest) - p.log_sum) +
-             p.poison;
+    const double sum =
+        p.shift == 0 ? p.weighted : std::exp(p.shift) * (p.weighted + p.shift * p.terms);
+    out[i] = static_cast<float>(sum / (1.0 + p.rest()) - p.log_sum()) + p.poison;
   }
 }
 
@@ -185,19 +321,18 @@ void RowGeneralizedEntropy(const float* x, size_t stride, size_t rows, size_t co
   const F32 d;
   const V32 power = hn::Set(d, gamma);
   Scratch scratch;
-  std::pmr::vector<float> selected(top < cols ? cols : 0, &scratch);
+  std::pmr::vector<float> selected(top < cols ? top + 2 * hn::Lanes(d) : 0, &scratch);
   for (size_t i = 0; i < rows; ++i) {
     const float* row = x + i * stride;
     const Softmax p = softmax_of_row(row, cols);
     const float* terms = row;
     if (top < cols && p.poison == 0.0f) {
-      std::copy_n(row, cols, selected.begin());
-      std::nth_element(selected.begin(), selected.begin() + static_cast<std::ptrdiff_t>(top),
-                       selected.end(), std::greater<>());
+      largest_of_row(row, cols, top, selected.data());
       terms = selected.data();
     }
+    const double log_sum_d = p.log_sum();
     // One largest entry apart: there log(1 - p) = log(rest) - log S. Elsewhere p <= 1/2.
-    const V32 max = hn::Set(d, p.max), log_sum = hn::Set(d, static_cast<float>(p.log_sum));
+    const V32 max = hn::Set(d, p.max), log_sum = hn::Set(d, static_cast<float>(log_sum_d));
     V32 sum = hn::Zero(d), equal = hn::Zero(d);
     const auto term = [&](V32 log_p) HWY_ATTR {
       const V32 log_q = hn::Log1p(d, hn::Neg(hn::Exp(d, log_p)));
@@ -210,7 +345,7 @@ void RowGeneralizedEntropy(const float* x, size_t stride, size_t rows, size_t co
       sum = hn::Add(sum, hn::IfThenElseZero(hn::And(below, there), term(log_p)));
       equal = hn::Add(equal, hn::IfThenZeroElse(below, hn::Set(d, 1.0f)));
     });
-    const double of_max = std::exp(gamma * (p.log_rest - 2.0 * p.log_sum));
+    const double of_max = std::exp(gamma * (p.log_rest() - 2.0 * log_sum_d));
     out[i] = static_cast<float>(-(static_cast<double>(sum_lanes(sum)) +
                                   static_cast<double>(sum_lanes(equal)) * of_max)) +
              p.poison;
@@ -230,6 +365,10 @@ namespace ood::kernels {
 HWY_EXPORT(RowMaxAll);
 HWY_EXPORT(RowLogSumExp);
 HWY_EXPORT(RowLogMaxProbability);
+HWY_EXPORT(RowLogOdds);
+HWY_EXPORT(RowDistanceFromUniform);
+HWY_EXPORT(RowKthLargest);
+HWY_EXPORT(RowSumAbove);
 HWY_EXPORT(RowNegativeGini);
 HWY_EXPORT(RowDivergenceFromUniform);
 HWY_EXPORT(RowNegativeEntropy);
@@ -263,6 +402,37 @@ void row_log_max_probability(const MatrixView& x, float temperature, std::span<f
   const Rows r = rows_of("row_log_max_probability", x, out.size());
   HWY_DYNAMIC_DISPATCH(RowLogMaxProbability)
   (r.data, r.stride, r.rows, r.cols, temperature, out.data());
+}
+
+void row_log_odds(const MatrixView& x, float temperature, std::span<float> out) {
+  ensure_simd_target();
+  check_temperature("row_log_odds", temperature);
+  const Rows r = rows_of("row_log_odds", x, out.size());
+  HWY_DYNAMIC_DISPATCH(RowLogOdds)(r.data, r.stride, r.rows, r.cols, temperature, out.data());
+}
+
+void row_distance_from_uniform(const MatrixView& x, float temperature, std::span<float> out) {
+  ensure_simd_target();
+  check_temperature("row_distance_from_uniform", temperature);
+  const Rows r = rows_of("row_distance_from_uniform", x, out.size());
+  HWY_DYNAMIC_DISPATCH(RowDistanceFromUniform)
+  (r.data, r.stride, r.rows, r.cols, temperature, out.data());
+}
+
+void row_kth_largest(const MatrixView& x, Index k, std::span<float> out) {
+  ensure_simd_target();
+  const Rows r = rows_of("row_kth_largest", x, out.size());
+  if (r.rows > 0 && (k < 1 || k > x.cols()))
+    throw_invalid("row_kth_largest: k has {}, expected 1 to {}", k, x.cols());
+  HWY_DYNAMIC_DISPATCH(RowKthLargest)
+  (r.data, r.stride, r.rows, r.cols, static_cast<size_t>(k), out.data());
+}
+
+void row_sum_above(const MatrixView& x, std::span<const float> t, std::span<double> out) {
+  ensure_simd_target();
+  const Rows r = rows_of("row_sum_above", x, out.size());
+  require_size("row_sum_above", "t", t.size(), x.rows());
+  HWY_DYNAMIC_DISPATCH(RowSumAbove)(r.data, r.stride, r.rows, r.cols, t.data(), out.data());
 }
 
 void row_negative_gini(const MatrixView& x, float temperature, std::span<float> out) {
