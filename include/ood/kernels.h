@@ -16,6 +16,7 @@
 /// checked against a float64 reference for every SIMD target in tests/kernels/.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <memory_resource>
 #include <optional>
@@ -97,26 +98,49 @@ std::optional<std::pair<Index, Index>> find_nonfinite(const MatrixView& x);
 
 // --- Products ----------------------------------------------------------------------------------
 
+/// How the factors of a product are held; sums are float32 always. bfloat16 is float32 with 8 bits of
+/// significand in place of 24; bfloat16x3 splits each entry in two of them, x = x' + x'' + rest, and takes x' b' +
+/// x' b'' + x'' b'.
+enum class Precision { float32, bfloat16x3, bfloat16 };
+inline constexpr std::array<std::string_view, 3> kPrecisions = {"float32", "bfloat16x3",
+                                                                "bfloat16"};
+
+/// What a PackedMatrix makes of `wanted`: float32 where the machine has no bfloat16 products (AVX512_BF16 or
+/// AMX), or OOD_SIMD is below AVX3. They would be emulated there, slower than those of float32.
+Precision available(Precision wanted);
+
 /// b [m, d], laid out anew for matmul_nt. Cheap to copy (shared, immutable).
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  explicit PackedMatrix(const MatrixView& b);
+  explicit PackedMatrix(const MatrixView& b, Precision precision = Precision::float32);
   Index rows() const { return rows_; }  ///< m
   Index cols() const { return cols_; }  ///< d
-  /// Whether a product allocates memory, as oneDNN does in each call: not with AVX-512.
+  /// The one in use, see available().
+  Precision precision() const { return precision_; }
+  /// Whether a product allocates memory, as oneDNN does in each call: not with AVX-512 in float32.
   bool allocates() const;
   struct Impl;
   const Impl* get() const { return impl_.get(); }
 
  private:
   Index rows_ = 0, cols_ = 0;
+  Precision precision_ = Precision::float32;
   std::shared_ptr<const Impl> impl_;
 };
 
-/// out = x b^T, [n, m] float32. |error| <= d u |x_i| |b_j| (norms): float32
-/// products, float32 sums, whatever order the library takes, the same for every row and every n. An
-/// infinite entry gives infinity or NaN in its row.
+/// out = x b^T, [n, m] float32, in the precision of b. |error| <= e |x_i| |b_j| (norms), with
+///
+///   float32      e = d u
+///   bfloat16     e = 2^-7 + 1.02 d u              each factor is off by 2^-8 of itself at most
+///   bfloat16x3   e = 2^-15 + 3.06 d u             x'' b'' and two rests are left out: 2^-16, twice 2^-17
+///
+/// Sums are float32, in whatever order the library takes, the same for every row and every n: they make the
+/// d u, with the products of bfloat16 exact in float32 (Jeannerod & Rump, SIAM J. Matrix Anal. Appl.
+/// 34, 2013: no order is worse; bfloat16x3 has 3 d terms). An infinite entry gives infinity or NaN in
+/// its row.
+/// With bfloat16 an entry of 3.396e38 or more counts as infinite, and numbers below 2^-126 may as 0: where
+/// factors, their parts or products are that small, 2^-123 (1 + |x_ij| + |b_ij|) for each term comes on top.
 void matmul_nt(const MatrixView& x, const PackedMatrix& b, MatrixMap out);
 void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out);
 

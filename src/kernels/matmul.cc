@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <dnnl.hpp>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <unordered_map>
 
 #include "errors.h"
+#include "kernels/bfloat16.h"
 #include "kernels/cpu/shapes.h"
 #include "kernels/dispatch.h"
 #include "kernels/matmul_isa.h"
@@ -39,8 +41,42 @@ dnnl::stream& stream() {
   return own;
 }
 
-memory::desc row_major(Index rows, Index cols) {
-  return {{rows, cols}, memory::data_type::f32, memory::format_tag::ab};
+/// Rows as a product of some precision reads them: float32, or bfloat16 rows of `depth` entries, which
+/// hold those of float32 once or in parts, and zeros up to a multiple of 32, of which oneDNN has a kernel
+/// without a remainder.
+struct Factor {
+  Precision precision;
+  Index cols;
+
+  bool rounded() const { return precision != Precision::float32; }
+  memory::data_type type() const {
+    return rounded() ? memory::data_type::bf16 : memory::data_type::f32;
+  }
+  std::size_t entry_bytes() const { return rounded() ? sizeof(std::uint16_t) : sizeof(float); }
+  Index terms() const { return precision == Precision::bfloat16x3 ? 3 * cols : cols; }
+  Index depth() const { return rounded() ? (terms() + 31) / 32 * 32 : cols; }
+
+  /// Writes x, as many rows as it has, to bfloat16 rows: x is [x' x'' x'], and b [b'' b' b'], so that the
+  /// small terms come first and are added up before there is a large sum.
+  void round(const MatrixView& x, bool is_b, std::uint16_t* out) const {
+    const auto rows = static_cast<std::size_t>(x.rows()), d = static_cast<std::size_t>(cols),
+               stride = static_cast<std::size_t>(x.outerStride()),
+               all = static_cast<std::size_t>(depth()), used = static_cast<std::size_t>(terms());
+    if (precision == Precision::bfloat16) {
+      to_bfloat16(x.data(), stride, rows, d, out, all);
+    } else {
+      const std::size_t high = is_b ? d : 0, low = is_b ? 0 : d;
+      split_bfloat16(x.data(), stride, rows, d, out + high, out + low, all);
+      for (std::size_t i = 0; i < rows; ++i)
+        std::copy_n(out + i * all + high, d, out + i * all + 2 * d);
+    }
+    for (std::size_t i = 0; i < rows; ++i)
+      std::fill(out + i * all + used, out + (i + 1) * all, std::uint16_t{0});
+  }
+};
+
+memory::desc row_major(Index rows, Index cols, memory::data_type type) {
+  return {{rows, cols}, type, memory::format_tag::ab};
 }
 
 /// b as panels, where oneDNN has laid it out so.
@@ -67,23 +103,29 @@ struct PackedMatrix::Impl {
     memory::desc source, result, scratchpad;
     dnnl::matmul primitive;
   };
+  Factor factor;
   std::array<Product, kHeights.size()> products;
   memory weights;
   /// There where panel_product() has the bits of oneDNN, and makes the products in its place.
   std::optional<Panels> panels;
 
-  explicit Impl(const MatrixView& b) {
-    const Index rows = b.rows(), cols = b.cols();
-    const Matrix dense = b;  // rows may be strided
-    memory plain({{cols, rows}, memory::data_type::f32, memory::format_tag::ba}, engine(),
-                 const_cast<float*>(dense.data()));
+  Impl(const MatrixView& b, Precision precision) : factor{precision, b.cols()} {
+    const Index rows = b.rows(), depth = factor.depth();
+    const Matrix dense = factor.rounded() ? Matrix() : Matrix(b);  // rows may be strided
+    std::vector<std::uint16_t> rounded(factor.rounded() ? static_cast<std::size_t>(rows * depth)
+                                                        : 0);
+    if (factor.rounded()) factor.round(b, true, rounded.data());
+    const void* data = factor.rounded() ? static_cast<const void*>(rounded.data()) : dense.data();
+    memory plain({{depth, rows}, factor.type(), memory::format_tag::ba}, engine(),
+                 const_cast<void*>(data));
     // The layout that the tall product likes best serves the short ones too
-    memory::desc layout({cols, rows}, memory::data_type::f32, memory::format_tag::any);
+    memory::desc layout({depth, rows}, factor.type(), memory::format_tag::any);
     for (std::size_t i = 0; i < kHeights.size(); ++i) {
       dnnl::primitive_attr attributes;
       // The library's own scratchpad gives wrong numbers when threads share one primitive
       attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-      const auto source = row_major(kHeights[i], cols), result = row_major(kHeights[i], rows);
+      const auto source = row_major(kHeights[i], depth, factor.type()),
+                 result = row_major(kHeights[i], rows, memory::data_type::f32);
       const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(source, layout, result),
                                                      attributes, engine());
       layout = description.weights_desc();
@@ -92,7 +134,7 @@ struct PackedMatrix::Impl {
     weights = memory(layout, engine());
     dnnl::reorder(plain, weights).execute(stream(), plain, weights);
     stream().wait();
-    find_panels();
+    if (!factor.rounded()) find_panels();
   }
 
   /// In which parts oneDNN makes its sums is not said anywhere, and may depend on shape and machine: so
@@ -118,12 +160,13 @@ struct PackedMatrix::Impl {
     panels.reset();
   }
 
-  void multiply(std::size_t height, const float* source, float* result) const {
+  /// source: rows as `factor` says.
+  void multiply(std::size_t height, const void* source, float* result) const {
     const Product& product = products[height];
     Scratch scratch;
     const auto floats = static_cast<Index>(product.scratchpad.get_size() / sizeof(float) + 1);
     memory scratchpad(product.scratchpad, engine(), scratch.matrix(1, floats).data());
-    memory in(product.source, engine(), const_cast<float*>(source));
+    memory in(product.source, engine(), const_cast<void*>(source));
     memory out(product.result, engine(), result);
     product.primitive.execute(stream(), {{DNNL_ARG_SRC, in},
                                          {DNNL_ARG_WEIGHTS, weights},
@@ -133,12 +176,12 @@ struct PackedMatrix::Impl {
   }
 };
 
-PackedMatrix::PackedMatrix(const MatrixView& b) {
-  ensure_simd_target();
+PackedMatrix::PackedMatrix(const MatrixView& b, Precision precision)
+    : precision_(available(precision)) {
   const SingleThreaded guard;  // the library fixes its blocking when a primitive is made
   rows_ = b.rows();
   cols_ = b.cols();
-  if (b.size() > 0) impl_ = std::make_shared<const Impl>(b);
+  if (b.size() > 0) impl_ = std::make_shared<const Impl>(b, precision_);
 }
 
 bool PackedMatrix::allocates() const { return impl_ != nullptr && !impl_->panels; }
@@ -162,28 +205,45 @@ void matmul_nt(const MatrixView& x, const PackedMatrix& b, MatrixMap out) {
     return;
   }
   const SingleThreaded guard;
-  const bool dense = x.outerStride() == x.cols();
+  const Factor& factor = b.get()->factor;
+  const bool as_it_is = !factor.rounded() && x.outerStride() == x.cols();
 
   for (Index begin = 0; begin < x.rows();) {
     const Index left = x.rows() - begin;
-    const auto height = static_cast<std::size_t>(
+    const auto fits = static_cast<std::size_t>(
         std::ranges::find_if(kHeights, [&](Index h) { return h <= left; }) - kHeights.begin());
-    const std::size_t chosen = std::min(height, kHeights.size() - 1);
-    const Index count = std::min(kHeights[chosen], left);
-    if (dense && count == kHeights[chosen]) {
-      b.get()->multiply(chosen, x.row_data(begin), out.data() + begin * out.cols());
-    } else {
-      Scratch scratch;
-      float* const source = scratch.matrix(kHeights[chosen], x.cols()).data();
-      float* const result = scratch.matrix(kHeights[chosen], out.cols()).data();
-      for (Index i = 0; i < count; ++i)
-        std::copy_n(x.row_data(begin + i), x.cols(), source + i * x.cols());
-      std::fill(source + count * x.cols(), source + kHeights[chosen] * x.cols(), 0.0f);
-      b.get()->multiply(chosen, source, result);
-      std::copy_n(result, count * out.cols(), out.data() + begin * out.cols());
+    const std::size_t chosen = std::min(fits, kHeights.size() - 1);
+    const Index height = kHeights[chosen], count = std::min(height, left);
+    const MatrixView rows = x.middle_rows(begin, count);
+    Scratch scratch;
+    const void* source = rows.data();
+    if (!as_it_is || count < height) {
+      const auto row_bytes = static_cast<std::size_t>(factor.depth()) * factor.entry_bytes();
+      const auto bytes = static_cast<std::size_t>(height) * row_bytes;
+      auto* const copy = static_cast<std::byte*>(scratch.allocate(bytes));
+      if (factor.rounded())
+        factor.round(rows, false, reinterpret_cast<std::uint16_t*>(copy));
+      else
+        for (Index i = 0; i < count; ++i)
+          std::memcpy(copy + static_cast<std::size_t>(i) * row_bytes, rows.row_data(i), row_bytes);
+      const std::size_t used = static_cast<std::size_t>(count) * row_bytes;
+      std::memset(copy + used, 0, bytes - used);
+      source = copy;
     }
+    float* const to = out.data() + begin * out.cols();
+    float* const result = count == height ? to : scratch.matrix(height, out.cols()).data();
+    b.get()->multiply(chosen, source, result);
+    if (result != to) std::copy_n(result, count * out.cols(), to);
     begin += count;
   }
+}
+
+Precision available(Precision wanted) {
+  ensure_simd_target();
+  const int has = dnnl_get_effective_cpu_isa(), needed = dnnl_cpu_isa_avx512_core_bf16;
+  // The library may have been in use before OOD_SIMD was applied: both are asked
+  const bool units = (has & needed) == needed && simd_target().starts_with("AVX3");
+  return units ? wanted : Precision::float32;
 }
 
 void limit_matmul_isa(std::string_view simd_target) {
