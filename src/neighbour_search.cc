@@ -31,6 +31,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "errors.h"
 #include "kernels/nearest.h"
@@ -42,7 +43,7 @@ namespace {
 
 constexpr Index kBlockRows = 1024;  // of the bank, in one product with a tile
 constexpr double kUnit = 0x1p-24, kSecondOrder = 1.001;
-constexpr std::size_t kFoundAtOnce = 256;
+constexpr std::size_t kFoundAtOnce = 512;
 /// Rows beyond k that may wait for their value, for each query.
 constexpr std::size_t kMostWaiting = 2048;
 /// Norms below this square and multiply without an overflow.
@@ -72,6 +73,11 @@ void center_row(const float* row, const Vector& center, NeighbourSearch::Filter 
   exact = Eigen::Map<const Vector>(row, center.size()).cast<double>() - center.cast<double>();
 }
 
+NeighbourSearch::Filter fastest() {
+  const bool fast = kernels::available(kernels::Precision::bfloat16) == kernels::Precision::bfloat16;
+  return fast ? NeighbourSearch::Filter::bfloat16 : NeighbourSearch::Filter::float32;
+}
+
 auto in_double(const float* row, Index size) {
   return Eigen::Map<const Vector>(row, size).cast<double>();
 }
@@ -80,24 +86,39 @@ auto in_double(const float* row, Index size) {
 
 /// What is known of a query so far.
 struct NeighbourSearch::Query {
-  struct Candidate {
-    float lower, upper;  // of the key of its value
-    Index row;
-  };
-
-  explicit Query(std::pmr::memory_resource* memory) : waiting(memory), best(memory) {}
+  Query(std::size_t k, std::pmr::memory_resource* memory)
+      : full(k + room(k)), lower(k + kMostWaiting + room(k), memory), upper(lower.size(), memory),
+        rows(lower.size(), memory), best(memory) {
+    best.reserve(k);
+  }
+  /// For rows between two cuts.
+  static std::size_t room(std::size_t k) { return std::max(k, kFoundAtOnce); }
 
   enum class Kind { filtered, compared_to_all, invalid } kind = Kind::invalid;
   double shift = 0;  // q_z
   kernels::KeyError error;
   /// The key of the k-th best is not below. Rises.
   float limit = -std::numeric_limits<float>::infinity();
-  std::pmr::vector<Candidate> waiting;
+  // The first `waiting` entries: rows that may be among the k nearest, and bounds of their keys. They
+  // are cut when there are `full`.
+  std::size_t waiting = 0, full = 0;
+  std::pmr::vector<float> lower, upper;
+  std::pmr::vector<std::uint32_t> rows;
   std::pmr::vector<Neighbour> best;  // a heap, the worst first
+
+  kernels::Reaching from(std::size_t begin) {
+    return {lower.data() + begin, upper.data() + begin, rows.data() + begin};
+  }
+  /// Drops rows that k others rule out.
+  void cut(std::size_t k) {
+    if (waiting < k) return;
+    limit = std::max(limit, kernels::kth_largest(std::span(lower).first(waiting), k));
+    waiting = kernels::keep_reaching(from(0), waiting, limit);
+  }
 };
 
 NeighbourSearch::NeighbourSearch(const MatrixView& bank, Likeness likeness, Filter filter)
-    : likeness_(likeness), filter_(filter == Filter::fastest ? Filter::float32 : filter) {
+    : likeness_(likeness), filter_(filter == Filter::fastest ? fastest() : filter) {
   const Index rows = bank.rows(), dim = bank.cols();
   VectorD mean = VectorD::Zero(dim);
   for (Index j = 0; j < rows; ++j) mean += in_double(bank.row_data(j), dim);
@@ -123,7 +144,8 @@ NeighbourSearch::NeighbourSearch(const MatrixView& bank, Likeness likeness, Filt
       largest_norm_ = std::max(
           largest_norm_, std::isnan(size) ? std::numeric_limits<float>::infinity() : size);
     }
-    blocks_.emplace_back(operands);
+    blocks_.emplace_back(operands, filter_ == Filter::bfloat16 ? kernels::Precision::bfloat16
+                                                               : kernels::Precision::float32);
   }
 }
 
@@ -159,31 +181,25 @@ void NeighbourSearch::begin(Query& query, const float* z, float* operand) const 
       kSecondOrder * (kernel * of_value * (distance ? 0.5 * centered : center_norm_) + rest));
 }
 
-/// Adds the rows of a block that may be among the k nearest.
-void NeighbourSearch::collect(Query& query, std::span<const float> dots, Index block,
-                              std::size_t k) const {
-  float lower[kFoundAtOnce], upper[kFoundAtOnce];
-  std::uint32_t places[kFoundAtOnce];
-  const Index first = block * kBlockRows;
+/// Adds the rows of a block that may be among the k nearest. Returns how many were compared.
+Index NeighbourSearch::collect(Query& query, const float* z, const MatrixView& bank,
+                               std::span<const float> dots, Index first, std::size_t k) const {
   const auto part = [&](const std::vector<float>& all) {
     return std::span(all).subspan(static_cast<std::size_t>(first), dots.size());
   };
   const kernels::BankRows rows{part(offsets_), part(norms_), part(residuals_)};
-  const std::size_t room = std::max(k, kFoundAtOnce);
-  auto& waiting = query.waiting;
-  std::size_t full = std::max(k, waiting.size()) + room;
+  Index compared = 0;
   for (std::size_t begin = 0; begin < dots.size();) {
-    const std::size_t count = kernels::find_reaching(dots, rows, query.error, query.limit, begin,
-                                                     {lower, upper, places});
-    for (std::size_t f = 0; f < count; ++f)
-      waiting.push_back({lower[f], upper[f], first + static_cast<Index>(places[f])});
-    if (waiting.size() < full) continue;
-    const auto kth = waiting.begin() + static_cast<std::ptrdiff_t>(k - 1);
-    std::ranges::nth_element(waiting, kth, std::greater<>(), &Query::Candidate::lower);
-    query.limit = std::max(query.limit, kth->lower);
-    std::erase_if(waiting, [&](const auto& c) { return c.upper < query.limit; });
-    full = waiting.size() + room;
+    query.waiting += kernels::find_reaching(dots, rows, query.error, query.limit,
+                                            static_cast<std::uint32_t>(first), begin,
+                                            query.full - query.waiting,
+                                            query.from(query.waiting));
+    if (begin >= dots.size()) break;  // there is room for the next block's
+    query.cut(k);
+    if (query.waiting > k + kMostWaiting) compared += settle(query, z, bank, k);
+    query.full = std::max(k, query.waiting) + Query::room(k);
   }
+  return compared;
 }
 
 bool NeighbourSearch::better(const Neighbour& a, const Neighbour& b) const {
@@ -221,24 +237,30 @@ void NeighbourSearch::compare(Query& query, const float* z, const MatrixView& ba
 Index NeighbourSearch::settle(Query& query, const float* z, const MatrixView& bank,
                               std::size_t k) const {
   constexpr std::size_t kAtOnce = 8;
-  auto& waiting = query.waiting;
-  std::ranges::sort(waiting, std::greater<>(), &Query::Candidate::upper);
+  query.cut(k);
+  Scratch scratch;
+  std::pmr::vector<std::pair<float, Index>> order(&scratch);
+  std::pmr::vector<Index> rows(&scratch);
+  order.reserve(query.waiting);
+  rows.reserve(query.waiting);
+  for (std::size_t i = 0; i < query.waiting; ++i)
+    order.emplace_back(query.upper[i], static_cast<Index>(query.rows[i]));
+  query.waiting = 0;
+  std::ranges::sort(order, std::greater<>());
+  for (const auto& [upper, row] : order) rows.push_back(row);
   std::size_t next = 0;
-  while (next < waiting.size()) {
-    Scratch scratch;
-    std::pmr::vector<Index> rows(&scratch);
-    const std::size_t count = std::max(kAtOnce, k - query.best.size());
-    rows.reserve(count);
-    for (; next < waiting.size() && rows.size() < count && waiting[next].upper >= query.limit; ++next)
-      rows.push_back(waiting[next].row);
-    if (rows.empty()) break;
-    compare(query, z, bank, rows, k);
+  while (next < rows.size()) {
+    const std::size_t at_once = std::max(kAtOnce, k - query.best.size());
+    std::size_t end = next;
+    while (end < rows.size() && end < next + at_once && order[end].first >= query.limit) ++end;
+    if (end == next) break;
+    compare(query, z, bank, std::span(rows).subspan(next, end - next), k);
+    next = end;
     if (query.best.size() < k) continue;
     const auto kth = static_cast<double>(query.best.front().value);
     const double key = (likeness_ == Likeness::distance ? -0.5 * kth : kth) - query.shift;
     query.limit = std::max(query.limit, round_down(key));
   }
-  waiting.clear();
   return static_cast<Index>(next);
 }
 
@@ -261,11 +283,7 @@ Index NeighbourSearch::find_in_tile(const MatrixView& queries, const MatrixView&
   float* const products = scratch.matrix(queries.rows(), blocks_.front().rows()).data();
   std::pmr::vector<Query> tile(&scratch);
   tile.reserve(static_cast<std::size_t>(queries.rows()));
-  for (Index i = 0; i < queries.rows(); ++i) {
-    Query& query = tile.emplace_back(&scratch);
-    query.best.reserve(wanted);
-    query.waiting.reserve(wanted + std::max(wanted, kFoundAtOnce) + kFoundAtOnce);
-  }
+  for (Index i = 0; i < queries.rows(); ++i) tile.emplace_back(wanted, &scratch);
   bool filtered = false;
   for (Index i = 0; i < queries.rows(); ++i) {
     Query& query = tile[static_cast<std::size_t>(i)];
@@ -281,9 +299,9 @@ Index NeighbourSearch::find_in_tile(const MatrixView& queries, const MatrixView&
     for (Index i = 0; i < queries.rows(); ++i) {
       Query& query = tile[static_cast<std::size_t>(i)];
       if (query.kind != Query::Kind::filtered) continue;
-      collect(query, {dots.row(i).data(), static_cast<std::size_t>(block.rows())}, b, wanted);
-      if (query.waiting.size() > wanted + kMostWaiting)
-        compared += settle(query, queries.row_data(i), bank, wanted);
+      compared += collect(query, queries.row_data(i), bank,
+                          {dots.row(i).data(), static_cast<std::size_t>(block.rows())},
+                          b * kBlockRows, wanted);
     }
   }
   for (Index i = 0; i < queries.rows(); ++i) {

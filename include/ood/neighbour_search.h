@@ -55,7 +55,8 @@ class NeighbourSearch {
   void begin(Query& query, const float* z, float* operand) const;
   Index find_in_tile(const MatrixView& queries, const MatrixView& bank, Index k,
                      std::span<Neighbour> found) const;
-  void collect(Query& query, std::span<const float> dots, Index block, std::size_t k) const;
+  Index collect(Query& query, const float* z, const MatrixView& bank, std::span<const float> dots,
+                Index first, std::size_t k) const;
   Index settle(Query& query, const float* z, const MatrixView& bank, std::size_t k) const;
   Index compare_to_all(Query& query, const float* z, const MatrixView& bank, std::size_t k) const;
   void compare(Query& query, const float* z, const MatrixView& bank, std::span<const Index> rows,

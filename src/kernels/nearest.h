@@ -20,18 +20,26 @@ struct KeyError {
   float scale_norm = 0, scale_residual = 0, scale_offset = 0, constant = 0;
 };
 
-/// The rows that were found: key_j - error_j, key_j + error_j and j.
+/// Rows that were found, and key_j - error_j and key_j + error_j of each.
 struct Reaching {
-  std::span<float> lower, upper;
-  std::span<std::uint32_t> places;
+  float *lower, *upper;
+  std::uint32_t* rows;
 };
 
 /// Rows of the block with key_j + error_j >= limit, key_j = dots_j + offset_j, in ascending order
-/// from `begin` on, until the row ends or `found` might not hold the next ones: 16 entries or more.
-/// Returns how many; `begin` becomes where it stopped. Keys that are not finite are for callers to
-/// rule out. Rounds up to 4 times: relative to |dots_j|, |offset_j| and error_j by u each.
+/// from `begin` on, until the block ends or `found`, which has room for `capacity`, might not hold the
+/// next 16. Row j is named first_row + j. Returns how many; `begin` becomes where it stopped. Keys that
+/// are not finite are for callers to rule out. Rounds up to 4 times: relative to |dots_j|, |offset_j|
+/// and error_j by u each.
 std::size_t find_reaching(std::span<const float> dots, const BankRows& rows, const KeyError& error,
-                          float limit, std::size_t& begin, const Reaching& found);
+                          float limit, std::uint32_t first_row, std::size_t& begin,
+                          std::size_t capacity, const Reaching& found);
+
+/// The k-th largest of n values that are not NaN, 1 <= k <= n.
+float kth_largest(std::span<const float> values, std::size_t k);
+
+/// Leaves those of n rows with upper >= limit, in their order. Returns how many.
+std::size_t keep_reaching(const Reaching& rows, std::size_t n, float limit);
 
 /// float32 entries that the SIMD target adds at once: L of ood/kernels.h.
 std::size_t vector_lanes();
