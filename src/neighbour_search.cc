@@ -74,7 +74,8 @@ void center_row(const float* row, const Vector& center, NeighbourSearch::Filter 
 }
 
 NeighbourSearch::Filter fastest() {
-  const bool fast = kernels::available(kernels::Precision::bfloat16) == kernels::Precision::bfloat16;
+  const bool fast =
+      kernels::available(kernels::Precision::bfloat16) == kernels::Precision::bfloat16;
   return fast ? NeighbourSearch::Filter::bfloat16 : NeighbourSearch::Filter::float32;
 }
 
@@ -87,8 +88,11 @@ auto in_double(const float* row, Index size) {
 /// What is known of a query so far.
 struct NeighbourSearch::Query {
   Query(std::size_t k, std::pmr::memory_resource* memory)
-      : full(k + room(k)), lower(k + kMostWaiting + room(k), memory), upper(lower.size(), memory),
-        rows(lower.size(), memory), best(memory) {
+      : full(k + room(k)),
+        lower(k + kMostWaiting + room(k), memory),
+        upper(lower.size(), memory),
+        rows(lower.size(), memory),
+        best(memory) {
     best.reserve(k);
   }
   /// For rows between two cuts.
@@ -135,14 +139,13 @@ NeighbourSearch::NeighbourSearch(const MatrixView& bank, Likeness likeness, Filt
       center_row(bank.row_data(first + i), center_, filter_, operand, exact);
       const double square = exact.squaredNorm();
       norms_.push_back(round_up(kSecondOrder * std::sqrt(square)));
-      residuals_.push_back(
-          round_up(kSecondOrder * (exact - in_double(operand, dim)).norm()));
+      residuals_.push_back(round_up(kSecondOrder * (exact - in_double(operand, dim)).norm()));
       offsets_.push_back(static_cast<float>(likeness == Likeness::distance
                                                 ? -0.5 * square
                                                 : exact.dot(query_center_.cast<double>())));
       const float size = norms_.back() + residuals_.back();
-      largest_norm_ = std::max(
-          largest_norm_, std::isnan(size) ? std::numeric_limits<float>::infinity() : size);
+      largest_norm_ =
+          std::max(largest_norm_, std::isnan(size) ? std::numeric_limits<float>::infinity() : size);
     }
     blocks_.emplace_back(operands, filter_ == Filter::bfloat16 ? kernels::Precision::bfloat16
                                                                : kernels::Precision::float32);
@@ -192,8 +195,7 @@ Index NeighbourSearch::collect(Query& query, const float* z, const MatrixView& b
   for (std::size_t begin = 0; begin < dots.size();) {
     query.waiting += kernels::find_reaching(dots, rows, query.error, query.limit,
                                             static_cast<std::uint32_t>(first), begin,
-                                            query.full - query.waiting,
-                                            query.from(query.waiting));
+                                            query.full - query.waiting, query.from(query.waiting));
     if (begin >= dots.size()) break;  // there is room for the next block's
     query.cut(k);
     if (query.waiting > k + kMostWaiting) compared += settle(query, z, bank, k);

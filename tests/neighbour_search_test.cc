@@ -40,7 +40,8 @@ Neighbours by_loop(const Matrix& queries, const Matrix& bank, Index k, Likeness 
     }
     std::vector<Index> rows = all;
     std::ranges::stable_sort(rows, [&](Index a, Index b) {
-      const float va = values[static_cast<std::size_t>(a)], vb = values[static_cast<std::size_t>(b)];
+      const float va = values[static_cast<std::size_t>(a)],
+                  vb = values[static_cast<std::size_t>(b)];
       return distance ? va < vb : va > vb;
     });
     for (Index j = 0; j < k; ++j) {
@@ -142,7 +143,8 @@ const std::vector<Bank> kBanks = {
        for (float& v : x.reshaped()) v = static_cast<float>(random() % 3);
        return x;
      }},
-    {"all equal", [](Index n, Index d, std::uint32_t) { return Matrix(Matrix::Constant(n, d, 0.3f)); }},
+    {"all equal",
+     [](Index n, Index d, std::uint32_t) { return Matrix(Matrix::Constant(n, d, 0.3f)); }},
     {"zeros", [](Index n, Index d, std::uint32_t) { return Matrix(Matrix::Zero(n, d)); }},
     {"heavy tails",
      [](Index n, Index d, std::uint32_t s) {
@@ -174,8 +176,7 @@ const std::vector<Bank> kBanks = {
      [](Index n, Index d, std::uint32_t s) { return normal_rows(n, d, s, 3e18f); }},
     {"squares underflow",
      [](Index n, Index d, std::uint32_t s) { return normal_rows(n, d, s, 1e-21f); }},
-    {"denormal",
-     [](Index n, Index d, std::uint32_t s) { return normal_rows(n, d, s, 1e-40f); }},
+    {"denormal", [](Index n, Index d, std::uint32_t s) { return normal_rows(n, d, s, 1e-40f); }},
     {"denormal in part",
      [](Index n, Index d, std::uint32_t s) {
        Matrix x = normal_rows(n, d, s);

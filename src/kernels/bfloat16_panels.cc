@@ -52,7 +52,8 @@ OOD_BFLOAT16 void multiply_part(const std::uint16_t* x, std::size_t stride,
     __m512bh factors[kVectors];
 #pragma GCC unroll 4
     for (std::size_t v = 0; v < kVectors; ++v)
-      factors[v] = (__m512bh)_mm512_loadu_si512(panel + k * Bfloat16Panels::kWidth + v * 2 * kLanes);
+      factors[v] =
+          (__m512bh)_mm512_loadu_si512(panel + k * Bfloat16Panels::kWidth + v * 2 * kLanes);
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < kRows; ++i) {
       std::int32_t pair;
@@ -71,8 +72,7 @@ OOD_BFLOAT16 void multiply_part(const std::uint16_t* x, std::size_t stride,
       const std::size_t left = cols > v * kLanes ? std::min(cols - v * kLanes, kLanes) : 0;
       const auto there = static_cast<__mmask16>((1u << left) - 1);
       const __m512 before = begin == 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(there, to);
-      _mm512_mask_storeu_ps(to, there,
-                            begin == 0 ? sums[i][v] : _mm512_add_ps(before, sums[i][v]));
+      _mm512_mask_storeu_ps(to, there, begin == 0 ? sums[i][v] : _mm512_add_ps(before, sums[i][v]));
     }
 }
 
