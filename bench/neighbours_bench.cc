@@ -5,7 +5,6 @@
 
 #include "interleaved.h"
 #include "naive.h"
-#include "ood/accumulators/row_bank.h"
 #include "ood/kernels.h"
 #include "ood/neighbour_search.h"
 #include "random_rows.h"
@@ -18,7 +17,7 @@ namespace {
 using Filter = NeighbourSearch::Filter;
 using Likeness = NeighbourSearch::Likeness;
 
-constexpr Index kBank = 50000, kQueries = 2 * kernels::kTileRows, kNearest = 50;
+constexpr Index kBank = 50000, kQueries = 2 * kernels::kTileRows, kNearest = 50, kBlock = 1000;
 
 enum Kind : int { clusters, unstructured };
 
@@ -35,7 +34,8 @@ struct Problem {
     queries = rows(kQueries, 3);
     float32 = NeighbourSearch(bank, likeness, Filter::float32);
     fastest = NeighbourSearch(bank, likeness);
-    blocks = pack_blocks(bank);
+    for (Index first = 0; first < kBank; first += kBlock)
+      blocks.emplace_back(MatrixView(bank).middle_rows(first, std::min(kBlock, kBank - first)));
     found.resize(static_cast<std::size_t>(kQueries * kNearest));
     half_norms.assign(static_cast<std::size_t>(kBank), 0.5f);
   }
