@@ -402,34 +402,6 @@ void column_log_sum_exp_naive(benchmark::State& state) {
 BENCHMARK(column_log_sum_exp)->Apply(tile_shapes);
 BENCHMARK(column_log_sum_exp_naive)->Apply(tile_shapes);
 
-// --- Nearest rows: a tile of queries, a bank of 10,000 in blocks of 1,000, k = 50
-// ------------------
-
-constexpr Index kBank = 10000, kBlock = 1000, kNearest = 50;
-
-void nearest_rows(benchmark::State& state) {
-  const Matrix& dots = rows_of_shape(state);
-  const std::vector<float> half_norms(static_cast<std::size_t>(kBank), 1);
-  for (auto _ : state) {
-    kernels::NearestRows nearest(dots.rows(), kNearest);
-    for (Index first = 0; first < kBank; first += kBlock)
-      nearest.update(MatrixView(dots.data() + first, dots.rows(), kBlock, kBank),
-                     std::span(half_norms).first(static_cast<std::size_t>(kBlock)), first);
-    benchmark::DoNotOptimize(nearest.kth());
-  }
-  count_rows(state, dots);
-}
-void nearest_rows_naive(benchmark::State& state) {
-  const Matrix& dots = rows_of_shape(state);
-  const std::vector<float> half_norms(static_cast<std::size_t>(kBank), 1);
-  for (auto _ : state)
-    for (Index i = 0; i < dots.rows(); ++i)
-      benchmark::DoNotOptimize(naive::kth_nearest(naive::row_of(dots, i), half_norms, kNearest));
-  count_rows(state, dots);
-}
-BENCHMARK(nearest_rows)->Args({kernels::kTileRows, kBank})->Unit(benchmark::kMicrosecond);
-BENCHMARK(nearest_rows_naive)->Args({kernels::kTileRows, kBank})->Unit(benchmark::kMicrosecond);
-
 // --- Second moments in float64 ------------------------------------------------------------------
 
 void scatter_shapes(benchmark::internal::Benchmark* benchmark) {

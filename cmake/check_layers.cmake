@@ -21,7 +21,7 @@ endmacro()
 set(layers
   "matrix"
   "batch|copies|exec|fields|log_softmax|logistic_regression|random|row_sample|scratch|serialize|weibull_tail|weight_distances"
-  "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|predicted_class|principal_space|reduce|residual_space|spectrum|stream"
+  "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|neighbour_search|predicted_class|principal_space|reduce|residual_space|spectrum|stream"
   "accumulators/.*"
   "curves|drift|importance|intervals|metrics|quantiles|ranking|threshold"
   "detector"

@@ -194,44 +194,6 @@ void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
                         std::span<const float> shift, std::span<double> max, std::span<double> sum,
                         std::span<double> squares);
 
-/// The k nearest bank rows of each query, found block by block, in ascending order of the rows.
-/// Ties go to the lower row, so the result does not depend on how the bank is cut. Exact on the
-/// keys, dots - half_norms rounded to float32.
-class NearestRows {
- public:
-  /// slack, one for each query or none: how much below the k-th key a row may be and still be kept
-  /// for a closer look, see candidates(). Up to kMostCandidates rows beyond k are.
-  /// What is kept lies in `memory`.
-  NearestRows(Index queries, Index k, std::span<const float> slack = {},
-              std::pmr::memory_resource* memory = std::pmr::get_default_resource());
-  static constexpr Index kMostCandidates = 4096;
-  /// dots [n, m] of all n queries with the m bank rows first_row .., half_norms [m] = |b|^2 / 2 of
-  /// those rows: nearest = largest dots - half_norms.
-  void update(const MatrixView& dots, std::span<const float> half_norms, Index first_row);
-  /// The bank row that is the k-th nearest of each query. Needs at least k rows seen; -1 for a
-  /// query whose products are not numbers.
-  std::vector<Index> kth() const;
-  /// The k nearest bank rows of one query and those within its slack, in no order. Empty for a
-  /// query whose products are not numbers.
-  std::pmr::vector<Index> candidates(
-      Index query, std::pmr::memory_resource* memory = std::pmr::get_default_resource()) const;
-
- private:
-  struct Candidate {
-    float key;  // dots - half_norm: larger is nearer
-    Index row;
-  };
-  void shrink(std::pmr::vector<Candidate>& candidates, float& threshold, float slack) const;
-  void require_seen(std::size_t rows) const;
-  std::size_t capacity() const;
-  float slack_of(std::size_t query) const { return slack_.empty() ? 0.0f : slack_[query]; }
-  Index k_;
-  std::pmr::vector<float> slack_;
-  std::pmr::vector<std::pmr::vector<Candidate>> candidates_;
-  std::pmr::vector<float> thresholds_;
-  std::pmr::vector<char> invalid_;
-};
-
 // --- Second moments ----------------------------------------------------------------------------
 
 /// Adds sum_i (x_i - c_i)(x_i - c_i)^T to the lower triangle of scatter [d, d], where c_i is row

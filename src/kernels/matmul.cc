@@ -12,6 +12,7 @@
 
 #include "errors.h"
 #include "kernels/bfloat16.h"
+#include "kernels/bfloat16_panels.h"
 #include "kernels/cpu/shapes.h"
 #include "kernels/dispatch.h"
 #include "kernels/matmul_isa.h"
@@ -79,6 +80,12 @@ memory::desc row_major(Index rows, Index cols, memory::data_type type) {
   return {{rows, cols}, type, memory::format_tag::ab};
 }
 
+/// Whether there are AMX units, which oneDNN knows how to use and is faster with.
+bool has_tiles() {
+  const int amx = dnnl_cpu_isa_avx512_core_amx;
+  return (dnnl_get_effective_cpu_isa() & amx) == amx;
+}
+
 /// b as panels, where oneDNN has laid it out so.
 std::optional<Panels> panels_of(const memory& weights) {
   const auto description = weights.get_desc().data;
@@ -108,6 +115,8 @@ struct PackedMatrix::Impl {
   memory weights;
   /// There where panel_product() has the bits of oneDNN, and makes the products in its place.
   std::optional<Panels> panels;
+  /// There where bfloat16_product() makes the products, and none of the above is needed.
+  std::optional<Bfloat16Panels> bfloat16_panels;
 
   Impl(const MatrixView& b, Precision precision) : factor{precision, b.cols()} {
     const Index rows = b.rows(), depth = factor.depth();
@@ -115,6 +124,12 @@ struct PackedMatrix::Impl {
     std::vector<std::uint16_t> rounded(factor.rounded() ? static_cast<std::size_t>(rows * depth)
                                                         : 0);
     if (factor.rounded()) factor.round(b, true, rounded.data());
+    if (factor.rounded() && !has_tiles() && has_bfloat16_panels()) {
+      const auto stride = static_cast<std::size_t>(depth);
+      bfloat16_panels.emplace(rounded.data(), stride, static_cast<std::size_t>(rows),
+                              static_cast<std::size_t>(factor.terms()));
+      return;
+    }
     const void* data = factor.rounded() ? static_cast<const void*>(rounded.data()) : dense.data();
     memory plain({{depth, rows}, factor.type(), memory::format_tag::ba}, engine(),
                  const_cast<void*>(data));
@@ -184,7 +199,7 @@ PackedMatrix::PackedMatrix(const MatrixView& b, Precision precision)
   if (b.size() > 0) impl_ = std::make_shared<const Impl>(b, precision_);
 }
 
-bool PackedMatrix::allocates() const { return impl_ != nullptr && !impl_->panels; }
+bool PackedMatrix::allocates() const { return impl_ != nullptr && !impl_->panels && !impl_->bfloat16_panels; }
 
 void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out) {
   out.resize(x.rows(), b.rows());
@@ -204,8 +219,18 @@ void matmul_nt(const MatrixView& x, const PackedMatrix& b, MatrixMap out) {
                   static_cast<std::size_t>(x.rows()), *panels, out.data());
     return;
   }
-  const SingleThreaded guard;
   const Factor& factor = b.get()->factor;
+  if (const auto& panels = b.get()->bfloat16_panels) {
+    Scratch scratch;
+    const auto rows = static_cast<std::size_t>(x.rows()),
+               stride = static_cast<std::size_t>(factor.depth());
+    auto* const rounded =
+        static_cast<std::uint16_t*>(scratch.allocate(rows * stride * sizeof(std::uint16_t)));
+    factor.round(x, false, rounded);
+    bfloat16_product(rounded, stride, rows, *panels, out.data());
+    return;
+  }
+  const SingleThreaded guard;
   const bool as_it_is = !factor.rounded() && x.outerStride() == x.cols();
 
   for (Index begin = 0; begin < x.rows();) {

@@ -52,15 +52,3 @@ TEST_CASE("row_bank: a share of the rows and their logits, however they come") {
   CHECK(rows.features == features);
   CHECK(rows.logits == logits);
 }
-
-TEST_CASE("pack_blocks: whole blocks and the rest") {
-  const Matrix bank = test::normal_matrix(2 * kBankBlockRows + 5, 3, 1);
-  const auto blocks = pack_blocks(bank);
-  REQUIRE(blocks.size() == 3);
-  CHECK(blocks[1].rows() == kBankBlockRows);
-  CHECK(blocks[2].rows() == 5);
-  Matrix products;
-  kernels::matmul_nt(MatrixView(bank).middle_rows(kBankBlockRows, 1), blocks[1], products);
-  CHECK(products(0, 0) == doctest::Approx(bank.row(kBankBlockRows).squaredNorm()));
-  CHECK(pack_blocks(Matrix(0, 3)).empty());
-}

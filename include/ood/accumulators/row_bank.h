@@ -6,7 +6,6 @@
 
 #include "ood/batch.h"
 #include "ood/fields.h"
-#include "ood/kernels.h"
 #include "ood/row_sample.h"
 
 namespace ood {
@@ -74,16 +73,5 @@ class RowBank {
   Index dim_ = 0, classes_ = 0, count_ = 0;
   Rows rows_;
 };
-
-/// Rows of a bank that one product with a tile takes.
-inline constexpr Index kBankBlockRows = 1024;
-
-/// A bank laid out for products: block b holds the rows from b kBankBlockRows on.
-inline std::vector<kernels::PackedMatrix> pack_blocks(const MatrixView& bank) {
-  std::vector<kernels::PackedMatrix> blocks;
-  for (Index first = 0; first < bank.rows(); first += kBankBlockRows)
-    blocks.emplace_back(bank.middle_rows(first, std::min(kBankBlockRows, bank.rows() - first)));
-  return blocks;
-}
 
 }  // namespace ood

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -11,6 +10,7 @@
 #include "ood/accumulators/row_bank.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/neighbour_search.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -26,16 +26,17 @@ namespace ood {
 /// needs  features [n, D] in fit and in score; a bank of k rows or more
 /// fit    keeps the rows of the bank (normalised)
 /// score  features [m, D] -> out [m]; unit: Euclidean distance, negated
-/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n D), score O(m N D); memory 2 N D
-///        floats (rows, and rows laid out for products)
+/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n D), score O(m N D); memory 4 N D bytes
+///        for the rows and 2 N D (bfloat16) or 4 N D (float32) for what they are found by
 /// errors std::domain_error: k above the number of rows in the bank
 /// source Sun et al., ICML 2022, arXiv:2204.06507, algorithm 1: the k-th distance to all rows or a
 ///        random share. The plain distance, where OpenOOD returns the squared one (the same order);
 ///        its k = 50 is the default. Mean: what detectors offers beside the k-th. Preset
-///        pytorch_ood: nearest row, lengths kept. Exact: <z', b> - |b|^2 / 2 in float32 chooses
-///        the k rows and all within its rounding error of them (up to 4,096 more), whose distances
-///        are then taken by differences. A row of zeros stays zero. A training row that is scored
-///        is its own first neighbour. Finite rows whose products overflow float32 score NaN.
+///        pytorch_ood: nearest row, lengths kept. Exact: the distances are those of a loop over the bank
+///        in float32, by differences; products of lower precision only rule rows out, within a
+///        proven bound (ood/neighbour_search.h). A row of zeros stays zero. A training row that is
+///        scored is its own first neighbour. A k-th distance whose square overflows float32 scores
+///        NaN.
 class Knn final : public Detector {
  public:
   enum class Aggregate { kth, mean };
@@ -83,11 +84,7 @@ class Knn final : public Detector {
     if (bank_.rows() < options_.k)
       throw std::invalid_argument("bank has " + std::to_string(bank_.rows()) +
                                   " rows, expected k = " + std::to_string(options_.k) + " or more");
-    blocks_ = pack_blocks(bank_);
-    largest_norm_ = bank_.rowwise().norm().maxCoeff();
-    half_norms_.clear();
-    for (const auto row : bank_.rowwise())
-      half_norms_.push_back(static_cast<float>(0.5 * row.cast<double>().squaredNorm()));
+    search_ = NeighbourSearch(bank_, NeighbourSearch::Likeness::distance);
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
@@ -98,51 +95,26 @@ class Knn final : public Detector {
       kernels::normalize_rows(z, unit);
       z = unit;
     }
-    std::pmr::vector<float> slack(out.size(), &scratch);
-    // u = 2^-24: float32 sums of D products are off by less than 8 sqrt(D) u |z| |b|, almost surely
-    const float error = 8 * std::sqrt(static_cast<float>(z.cols())) * 0x1p-24f;
-    for (Index i = 0; i < z.rows(); ++i)
-      slack[static_cast<std::size_t>(i)] =
-          error * largest_norm_ * (z.row(i).norm() + largest_norm_);
-    float* const products = scratch.matrix(z.rows(), blocks_.front().rows()).data();
-    kernels::NearestRows nearest(z.rows(), options_.k, slack, &scratch);
-    for (std::size_t b = 0; b < blocks_.size(); ++b) {
-      const Index first = static_cast<Index>(b) * kBankBlockRows;
-      const MatrixMap dots(products, z.rows(), blocks_[b].rows());
-      kernels::matmul_nt(z, blocks_[b], dots);
-      nearest.update(
-          dots,
-          std::span(half_norms_)
-              .subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(dots.cols())),
-          first);
-    }
-    for (Index i = 0; i < z.rows(); ++i) {
-      Scratch of_row;
-      out[static_cast<std::size_t>(i)] = -distance(z.row_data(i), nearest.candidates(i, &of_row));
-    }
+    const auto k = static_cast<std::size_t>(options_.k);
+    std::pmr::vector<NeighbourSearch::Neighbour> found(out.size() * k, &scratch);
+    search_.find(z, bank_, options_.k, found);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i] = -distance(std::span(found).subspan(i * k, k));
   }
 
-  /// Of one row to the k nearest of some rows of the bank, by differences; NaN without rows.
-  float distance(const float* z, std::span<const Index> rows) const {
-    if (rows.empty()) return std::numeric_limits<float>::quiet_NaN();
-    Scratch scratch;
-    std::pmr::vector<float> squared(rows.size(), &scratch);
-    const MatrixView repeated(z, std::ssize(rows), bank_.cols(), 0);  // the same row for each
-    kernels::row_squared_distance_selected(repeated, bank_, rows, squared);
-    const auto kth = squared.begin() + (options_.k - 1);
-    std::ranges::nth_element(squared, kth);
-    if (options_.aggregate == Aggregate::kth) return std::sqrt(*kth);
+  float distance(std::span<const NeighbourSearch::Neighbour> nearest) const {
+    const float kth = nearest.back().value;
+    if (!std::isfinite(kth)) return std::numeric_limits<float>::quiet_NaN();
+    if (options_.aggregate == Aggregate::kth) return std::sqrt(kth);
     double sum = 0;
-    for (auto d = squared.begin(); d <= kth; ++d) sum += std::sqrt(static_cast<double>(*d));
+    for (const auto& neighbour : nearest) sum += std::sqrt(static_cast<double>(neighbour.value));
     return static_cast<float>(sum / static_cast<double>(options_.k));
   }
 
   Options options_;
   Matrix bank_;  // [N, D]
   // derived
-  std::vector<kernels::PackedMatrix> blocks_;
-  std::vector<float> half_norms_;  // |b|^2 / 2
-  float largest_norm_ = 0;         // of the rows of the bank
+  NeighbourSearch search_;
 };
 
 }  // namespace ood

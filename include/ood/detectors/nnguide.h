@@ -1,7 +1,6 @@
 #pragma once
 
 #include <array>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "ood/accumulators/row_bank.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/neighbour_search.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -27,15 +27,17 @@ namespace ood {
 /// fit    one pass: keeps the g_i of the bank
 /// score  features [m, D], logits [m, C] -> out [m]; unit: squared logits (logits, if unweighted)
 /// cost   for a bank of N = ceil(bank_share n) rows: fit O(n (D + C)), score O(m (N D + C)); memory
-///        2 N D floats (rows, and rows laid out for products)
+///        4 N D bytes for the rows and 2 N D (bfloat16) or 4 N D (float32) for what they are found
+///        by
 /// errors std::domain_error: k above the number of rows in the bank
 /// source Park, Jung & Teoh, ICCV 2023, arXiv:2309.14888, with the energy as the base score and its
 ///        code's k. A negative LSE is taken as it is, as there. The published detector expects rows
 ///        at unit length already. Presets: openood takes k = 100 and 1 % of the rows, but the
 ///        first ones as they are stored, rounded up to whole batches, where here they are drawn at
 ///        random; pytorch_ood divides LSE(f_i) by their mean and compares by cosine, in which the
-///        (positive) weights cancel. The k rows are chosen by float32 products, which does not
-///        matter beyond their rounding. A row of zeros stays zero and scores 0.
+///        (positive) weights cancel. The k products are the largest of a loop over the bank in
+///        float32; others only rule rows out (ood/neighbour_search.h). A row of zeros stays zero and
+///        scores 0.
 class NnGuide final : public Detector {
  public:
   enum class Bank { confidence_weighted, unweighted };
@@ -121,47 +123,29 @@ class NnGuide final : public Detector {
     if (bank_.rows() < options_.k)
       throw std::invalid_argument("bank has " + std::to_string(bank_.rows()) +
                                   " rows, expected k = " + std::to_string(options_.k) + " or more");
-    blocks_ = pack_blocks(bank_);
+    search_ = NeighbourSearch(bank_, NeighbourSearch::Likeness::product);
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    static constexpr std::array<float, kBankBlockRows> kNoNorms = {};  // nearest = largest product
     Scratch scratch;
     const MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
-    float* const products = scratch.matrix(unit.rows(), blocks_.front().rows()).data();
     kernels::normalize_rows(*tile.features, unit);
-    kernels::NearestRows nearest(unit.rows(), options_.k, {}, &scratch);
-    for (std::size_t b = 0; b < blocks_.size(); ++b) {
-      const MatrixMap dots(products, unit.rows(), blocks_[b].rows());
-      kernels::matmul_nt(unit, blocks_[b], dots);
-      nearest.update(dots, std::span(kNoNorms).first(static_cast<std::size_t>(dots.cols())),
-                     static_cast<Index>(b) * kBankBlockRows);
-    }
     kernels::row_log_sum_exp(*tile.logits, 1.0f, out);
-    for (Index i = 0; i < unit.rows(); ++i) {
-      Scratch of_row;
-      out[static_cast<std::size_t>(i)] *=
-          mean_product(MatrixView(unit).row_data(i), nearest.candidates(i, &of_row));
+    const auto k = static_cast<std::size_t>(options_.k);
+    std::pmr::vector<NeighbourSearch::Neighbour> found(out.size() * k, &scratch);
+    search_.find(unit, bank_, options_.k, found);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      double sum = 0;
+      for (const auto& neighbour : std::span(found).subspan(i * k, k))
+        sum += static_cast<double>(neighbour.value);
+      out[i] *= static_cast<float>(sum / static_cast<double>(options_.k));
     }
-  }
-
-  /// Of one row with rows of the bank; NaN without rows.
-  float mean_product(const float* z, std::span<const Index> rows) const {
-    if (rows.empty()) return std::numeric_limits<float>::quiet_NaN();
-    Scratch scratch;
-    std::pmr::vector<float> products(rows.size(), &scratch);
-    const std::pmr::vector<std::int64_t> chosen(rows.begin(), rows.end(), &scratch);
-    const MatrixView repeated(z, std::ssize(rows), bank_.cols(), 0);  // the same row for each
-    kernels::row_dot_selected(repeated, bank_, chosen, products);
-    double sum = 0;
-    for (const float product : products) sum += static_cast<double>(product);
-    return static_cast<float>(sum / static_cast<double>(products.size()));
   }
 
   Options options_;
   Matrix bank_;  // g [N, D]
   // derived
-  std::vector<kernels::PackedMatrix> blocks_;
+  NeighbourSearch search_;
 };
 
 }  // namespace ood

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -26,11 +27,13 @@ namespace ood {
 /// needs  features and logits in fit and in score
 /// fit    one pass: keeps z' and p of the bank
 /// score  features [m, D], logits [m, C] -> out [m]; >= 0, up to the number of rows in the bank
-/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n (D + C)), score O(m N (D + C +
-///        power)); memory 2 N (D + C) floats (rows, and rows laid out for products)
+/// cost   for a bank of N = ceil(bank_share n) rows: fit O(n (D + C)), score O(m N (C + f (D
+///        + power))), where f is the share of the rows that lie among 256 of which one agrees, about
+///        1 / C for confident rows; memory 2 N (D + C) floats (rows, and rows laid out for products)
 /// source Kim, Yun & Song, NeurIPS 2023, with the kernel, the threshold and the power of its code
 ///        for outliers; OpenOOD does the same, and searches the power over 1, 2, 4, 6, 8. Both
-///        products are float32; k_i^power and the sum are float64, in a fixed order. A k_i within
+///        products are float32; k_i^power and the sum are float64, in a fixed order, by class. Cosines
+///        are not taken where <p, p_i> alone keeps k_i from reaching the threshold. A k_i within
 ///        rounding of the threshold, about (sqrt(D) + sqrt(C)) 2^-24, falls on either side of it:
 ///        such a row moves the score by threshold^power. OpenOOD divides by sqrt(|z|^2 + 1e-10). A
 ///        row of zeros is related to none and scores 0.
@@ -122,30 +125,65 @@ class Relation final : public Detector {
                                   " as directions has, 1 or more");
     require_size("directions, in columns", directions_.cols(), fitted_dim());
     require_size("probabilities, in columns", probabilities_.cols(), fitted_classes());
-    direction_blocks_ = pack_blocks(directions_);
-    probability_blocks_ = pack_blocks(probabilities_);
+    // Of one class after the other: a row is related to few blocks then
+    std::vector<Index> classes, rows(static_cast<std::size_t>(directions_.rows()));
+    for (const auto p : probabilities_.rowwise()) {
+      Index most = 0;
+      p.maxCoeff(&most);
+      classes.push_back(most);
+    }
+    std::iota(rows.begin(), rows.end(), 0);
+    std::ranges::stable_sort(rows, {},
+                             [&](Index row) { return classes[static_cast<std::size_t>(row)]; });
+    const auto pack = [&](const Matrix& all, std::size_t first) {
+      const std::size_t count = std::min(kBlockRows, rows.size() - first);
+      Matrix block(static_cast<Index>(count), all.cols());
+      for (std::size_t j = 0; j < count; ++j)
+        block.row(static_cast<Index>(j)) = all.row(rows[first + j]);
+      return kernels::PackedMatrix(block);
+    };
+    blocks_.clear();
+    for (std::size_t first = 0; first < rows.size(); first += kBlockRows)
+      blocks_.push_back({pack(directions_, first), pack(probabilities_, first)});
+    // A cosine as computed is no more: |z'| is off by (D + 8) u at most, the product by D u
+    const double error = 4 * 0x1p-24 * static_cast<double>(directions_.cols() + 16);
+    largest_cosine_ = (1 + error) * directions_.cast<double>().rowwise().norm().maxCoeff();
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     const MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
     const MatrixMap p = scratch.matrix(tile.rows(), tile.logits->cols());
-    const Index widest = direction_blocks_.front().rows();
-    float* const all_cosines = scratch.matrix(tile.rows(), widest).data();
-    float* const all_agreement = scratch.matrix(tile.rows(), widest).data();
+    const auto width = static_cast<Index>(kBlockRows);
+    float* const all_agreement = scratch.matrix(tile.rows(), width).data();
+    float* const all_cosines = scratch.matrix(tile.rows(), width).data();
+    const MatrixMap chosen = scratch.matrix(tile.rows(), unit.cols());
+    std::pmr::vector<float> most(out.size(), &scratch);
     kernels::normalize_rows(*tile.features, unit);
     softmax_rows(*tile.logits, p);
     std::array<double, kernels::kTileRows> sums = {};
-    for (std::size_t b = 0; b < direction_blocks_.size(); ++b) {
-      const Index width = direction_blocks_[b].rows();
-      const MatrixMap cosines(all_cosines, unit.rows(), width);
-      const MatrixMap agreement(all_agreement, unit.rows(), width);
-      kernels::matmul_nt(unit, direction_blocks_[b], cosines);
-      kernels::matmul_nt(p, probability_blocks_[b], agreement);
-      for (Index i = 0; i < unit.rows(); ++i)
+    std::array<Index, kernels::kTileRows> related = {};
+    for (const Block& block : blocks_) {
+      const Index rows = block.probabilities.rows();
+      const MatrixMap agreement(all_agreement, tile.rows(), rows);
+      kernels::matmul_nt(p, block.probabilities, agreement);
+      kernels::row_max(agreement, most);
+      Index count = 0;
+      for (Index i = 0; i < tile.rows(); ++i) {
+        const auto agrees = static_cast<double>(most[static_cast<std::size_t>(i)]);
+        if (!(largest_cosine_ * agrees > options_.threshold)) continue;
+        MatrixMap(chosen).row(count) = unit.row(i);
+        related[static_cast<std::size_t>(count++)] = i;
+      }
+      if (count == 0) continue;
+      const MatrixMap cosines(all_cosines, count, rows);
+      kernels::matmul_nt(MatrixView(chosen).middle_rows(0, count), block.directions, cosines);
+      for (Index c = 0; c < count; ++c) {
+        const Index i = related[static_cast<std::size_t>(c)];
         sums[static_cast<std::size_t>(i)] +=
-            sum_of_relations(MatrixView(cosines).row_data(i), MatrixView(agreement).row_data(i),
-                             static_cast<std::size_t>(cosines.cols()));
+            sum_of_relations(MatrixView(cosines).row_data(c), MatrixView(agreement).row_data(i),
+                             static_cast<std::size_t>(rows));
+      }
     }
     for (Index i = 0; i < unit.rows(); ++i) {
       // What is not a number is so in a whole row, and no relation is above the threshold then
@@ -156,9 +194,9 @@ class Relation final : public Detector {
     }
   }
 
-  /// Over up to kBankBlockRows rows, in four sums of every fourth row.
+  /// Over up to kBlockRows rows, in four sums of every fourth row.
   double sum_of_relations(const float* cosines, const float* agreement, std::size_t n) const {
-    std::array<double, kBankBlockRows> relations, powers;
+    std::array<double, kBlockRows> relations, powers;
     for (std::size_t j = 0; j < n; ++j) {
       const double k =
           static_cast<double>(std::max(cosines[j], 0.0f)) * static_cast<double>(agreement[j]);
@@ -178,7 +216,12 @@ class Relation final : public Detector {
   Matrix directions_;     // z' [N, D]
   Matrix probabilities_;  // p [N, C]
   // derived
-  std::vector<kernels::PackedMatrix> direction_blocks_, probability_blocks_;
+  static constexpr std::size_t kBlockRows = 256;
+  struct Block {
+    kernels::PackedMatrix directions, probabilities;
+  };
+  std::vector<Block> blocks_;  // the rows by their most probable class
+  double largest_cosine_ = 0;
 };
 
 }  // namespace ood

@@ -1,4 +1,4 @@
-// The k nearest rows of a bank, from tiles of products.
+// Which rows of a bank may be among the nearest, see kernels/nearest.h.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/nearest.cc"
 #include <hwy/foreach_target.h>
@@ -8,42 +8,116 @@
 #include <algorithm>
 
 #include "kernels/cpu/vector-inl.h"
-#include "ood/kernels.h"
+#include "kernels/nearest.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace ood::kernels {
 namespace HWY_NAMESPACE {
 
-/// Writes the places j of one row with dots_j - half_norms_j > threshold, and those keys, from j =
-/// begin on, until `capacity` are found or the row ends. Returns how many; `begin` becomes where it
-/// stopped. Adds to `poison` what is not a number.
-size_t FindAbove(const float* dots, const float* half_norms, size_t n, float threshold,
-                 size_t capacity, size_t& begin, float& poison, std::uint32_t* places,
-                 float* keys) {
+using U32 = hn::RebindToUnsigned<F32>;
+
+size_t VectorLanes() { return hn::Lanes(F32()); }
+
+size_t FindReaching(const float* dots, size_t n, const BankRows& rows, const KeyError& error,
+                    float limit, std::uint32_t first_row, size_t& begin, size_t capacity,
+                    const Reaching& found) {
   const F32 d;
+  const U32 du;
   const size_t lanes = hn::Lanes(d);
-  const V32 limit = hn::Set(d, threshold);
-  V32 bad = hn::Zero(d);
-  HWY_ALIGN float lane_keys[HWY_MAX_BYTES / sizeof(float)];
-  size_t found = 0, j = begin;
-  for (; j < n && found + lanes <= capacity; j += lanes) {
-    const bool whole = j + lanes <= n;
-    const V32 dot = whole ? hn::LoadU(d, dots + j) : load_tail(d, dots + j, n - j, dots[j]);
-    const V32 half =
-        whole ? hn::LoadU(d, half_norms + j) : load_tail(d, half_norms + j, n - j, half_norms[j]);
-    const V32 key = hn::Sub(dot, half);
-    bad = add_poison(bad, key);
-    if (hn::AllFalse(d, hn::Gt(key, limit))) continue;
-    hn::Store(key, d, lane_keys);
-    for (size_t lane = 0; lane < std::min(lanes, n - j); ++lane) {
-      if (!(lane_keys[lane] > threshold)) continue;
-      places[found] = static_cast<std::uint32_t>(j + lane);
-      keys[found++] = lane_keys[lane];
-    }
+  const V32 least = hn::Set(d, limit), of_norm = hn::Set(d, error.scale_norm),
+            of_residual = hn::Set(d, error.scale_residual),
+            of_offset = hn::Set(d, error.scale_offset), constant = hn::Set(d, error.constant);
+  const float *offsets = rows.offsets.data(), *norms = rows.norms.data(),
+              *residuals = rows.residuals.data();
+  size_t count = 0, j = begin;
+  for (; j < n && count + lanes <= capacity; j += lanes) {
+    const size_t left = n - j;
+    const auto load = [&](const float* from) HWY_ATTR {
+      return left >= lanes ? hn::LoadU(d, from + j) : load_tail(d, from + j, left, 0.0f);
+    };
+    const V32 offset = load(offsets);
+    V32 off = hn::MulAdd(of_norm, load(norms), constant);
+    off = hn::MulAdd(of_residual, load(residuals), off);
+    off = hn::MulAdd(of_offset, hn::Abs(offset), off);
+    const V32 key = hn::Add(load(dots), offset);
+    const V32 upper = hn::Add(key, off);
+    auto reaches = hn::Ge(upper, least);
+    if (left < lanes) reaches = hn::And(reaches, hn::FirstN(d, left));
+    if (hn::AllFalse(d, reaches)) continue;
+    hn::CompressStore(hn::Sub(key, off), reaches, d, found.lower + count);
+    hn::CompressStore(upper, reaches, d, found.upper + count);
+    count += hn::CompressStore(hn::Iota(du, first_row + static_cast<std::uint32_t>(j)),
+                               hn::RebindMask(du, reaches), du, found.rows + count);
   }
   begin = j;
-  poison += sum_lanes(bad);
-  return found;
+  return count;
+}
+
+/// A float as an integer of the same order, and back.
+std::uint32_t ordered(float v) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &v, sizeof(bits));
+  return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+float from_ordered(std::uint32_t order) {
+  const std::uint32_t bits = order >> 31 ? order & 0x7fffffffu : ~order;
+  float v;
+  std::memcpy(&v, &bits, sizeof(v));
+  return v;
+}
+
+/// The largest value that k of them reach, by bisection: it takes 32 passes at most, and no branch
+/// depends on a single value.
+float KthLargest(const float* values, size_t n, size_t k) {
+  const F32 d;
+  const size_t lanes = hn::Lanes(d);
+  V32 least = hn::Set(d, values[0]), most = least;
+  for_each_vector(values, n, values[0], [&](V32 v) HWY_ATTR {
+    least = hn::Min(least, v);
+    most = hn::Max(most, v);
+  });
+  HWY_ALIGN float ends[HWY_MAX_BYTES / sizeof(float)];
+  hn::Store(least, d, ends);
+  std::uint32_t low = ordered(*std::min_element(ends, ends + lanes));  // all reach it
+  hn::Store(most, d, ends);
+  std::uint32_t high = ordered(*std::max_element(ends, ends + lanes));
+  while (low < high) {
+    const std::uint32_t middle = high - (high - low) / 2;
+    const float bound = from_ordered(middle);
+    const V32 bounds = hn::Set(d, bound);
+    size_t count = 0, j = 0;
+    for (; j + lanes <= n; j += lanes)
+      count += hn::CountTrue(d, hn::Ge(hn::LoadU(d, values + j), bounds));
+    for (; j < n; ++j) count += values[j] >= bound ? 1 : 0;
+    if (count >= k)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return from_ordered(low);
+}
+
+size_t KeepReaching(const Reaching& rows, size_t n, float limit) {
+  const F32 d;
+  const U32 du;
+  const size_t lanes = hn::Lanes(d);
+  const V32 least = hn::Set(d, limit);
+  size_t kept = 0, j = 0;
+  for (; j + lanes <= n; j += lanes) {  // kept <= j: what is overwritten has been read
+    const V32 upper = hn::LoadU(d, rows.upper + j), lower = hn::LoadU(d, rows.lower + j);
+    const auto row = hn::LoadU(du, rows.rows + j);
+    const auto reaches = hn::Ge(upper, least);
+    hn::CompressBlendedStore(lower, reaches, d, rows.lower + kept);
+    hn::CompressBlendedStore(row, hn::RebindMask(du, reaches), du, rows.rows + kept);
+    kept += hn::CompressBlendedStore(upper, reaches, d, rows.upper + kept);
+  }
+  for (; j < n; ++j) {
+    if (!(rows.upper[j] >= limit)) continue;
+    rows.lower[kept] = rows.lower[j];
+    rows.upper[kept] = rows.upper[j];
+    rows.rows[kept++] = rows.rows[j];
+  }
+  return kept;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -56,111 +130,32 @@ HWY_AFTER_NAMESPACE();
 
 namespace ood::kernels {
 
-HWY_EXPORT(FindAbove);
+HWY_EXPORT(VectorLanes);
+HWY_EXPORT(FindReaching);
+HWY_EXPORT(KthLargest);
+HWY_EXPORT(KeepReaching);
 
-namespace {
-constexpr size_t kFoundAtOnce = 256;
-}
-
-NearestRows::NearestRows(Index queries, Index k, std::span<const float> slack,
-                         std::pmr::memory_resource* memory)
-    : k_(k),
-      slack_(slack.begin(), slack.end(), memory),
-      candidates_(static_cast<size_t>(queries), memory),
-      thresholds_(static_cast<size_t>(queries), -std::numeric_limits<float>::infinity(), memory),
-      invalid_(static_cast<size_t>(queries), 0, memory) {
-  if (k < 1) throw_invalid("NearestRows: k has {}, expected 1 or more", k);
-  if (!slack.empty()) require_size("NearestRows", "slack", slack.size(), queries);
-  for (auto& candidates : candidates_) candidates.reserve(capacity());
-}
-
-/// What a query needs as long as few rows are within its slack: no vector grows then.
-size_t NearestRows::capacity() const {
-  const auto k = static_cast<size_t>(k_);
-  return k + std::max(k, kFoundAtOnce) + kFoundAtOnce;
-}
-
-void NearestRows::shrink(std::pmr::vector<Candidate>& candidates, float& threshold,
-                         float slack) const {
-  // Equal keys: the lower row is nearer. Rows come in ascending order, so what comes later must be
-  // strictly above the threshold to count.
-  const auto nearer = [](const Candidate& a, const Candidate& b) {
-    return a.key != b.key ? a.key > b.key : a.row < b.row;
-  };
-  const auto cut = [&](Index kept) {
-    const auto last = candidates.begin() + (kept - 1);
-    std::ranges::nth_element(candidates, last, nearer);
-    threshold = last->key;
-  };
-  cut(k_);
-  if (slack > 0) {
-    threshold -= slack;
-    std::erase_if(candidates, [&](const Candidate& c) { return c.key < threshold; });
-    if (std::ssize(candidates) <= k_ + kMostCandidates) return;
-    cut(k_ + kMostCandidates);
-  }
-  candidates.resize(static_cast<size_t>(slack > 0 ? k_ + kMostCandidates : k_));
-}
-
-void NearestRows::update(const MatrixView& dots, std::span<const float> half_norms,
-                         Index first_row) {
+std::size_t find_reaching(std::span<const float> dots, const BankRows& rows, const KeyError& error,
+                          float limit, std::uint32_t first_row, std::size_t& begin,
+                          std::size_t capacity, const Reaching& found) {
   ensure_simd_target();
-  require_size("NearestRows.update", "half_norms", half_norms.size(), dots.cols());
-  require_size("NearestRows.update", "queries", static_cast<size_t>(dots.rows()),
-               static_cast<Index>(candidates_.size()));
-  const auto n = static_cast<size_t>(dots.cols());
-  std::uint32_t places[kFoundAtOnce];
-  float keys[kFoundAtOnce];
-  for (size_t i = 0; i < candidates_.size(); ++i) {
-    auto& candidates = candidates_[i];
-    float poison = 0;
-    // room to collect before the next cut, on top of what the last one kept
-    const auto room = std::max(static_cast<size_t>(k_), kFoundAtOnce);
-    size_t limit = std::max(static_cast<size_t>(k_), candidates.size()) + room;
-    for (size_t begin = 0; begin < n;) {
-      const size_t found = HWY_DYNAMIC_DISPATCH(FindAbove)(
-          dots.row_data(static_cast<Index>(i)), half_norms.data(), n, thresholds_[i], kFoundAtOnce,
-          begin, poison, places, keys);
-      for (size_t f = 0; f < found; ++f)
-        candidates.push_back({keys[f], first_row + static_cast<Index>(places[f])});
-      if (candidates.size() < limit) continue;
-      shrink(candidates, thresholds_[i], slack_of(i));
-      limit = candidates.size() + room;
-    }
-    if (poison != 0.0f) invalid_[i] = 1;  // NaN != 0
-  }
+  return HWY_DYNAMIC_DISPATCH(FindReaching)(dots.data(), dots.size(), rows, error, limit, first_row,
+                                            begin, capacity, found);
 }
 
-std::vector<Index> NearestRows::kth() const {
-  std::vector<Index> rows(candidates_.size(), -1);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (invalid_[i]) continue;
-    require_seen(candidates_[i].size());
-    auto candidates = candidates_[i];
-    float threshold = 0;
-    shrink(candidates, threshold, 0);
-    rows[i] = candidates[static_cast<size_t>(k_ - 1)].row;
-  }
-  return rows;
+float kth_largest(std::span<const float> values, std::size_t k) {
+  ensure_simd_target();
+  return HWY_DYNAMIC_DISPATCH(KthLargest)(values.data(), values.size(), k);
 }
 
-std::pmr::vector<Index> NearestRows::candidates(Index query,
-                                                std::pmr::memory_resource* memory) const {
-  const auto i = static_cast<size_t>(query);
-  std::pmr::vector<Index> rows(memory);
-  if (invalid_[i]) return rows;
-  require_seen(candidates_[i].size());
-  std::pmr::vector<Candidate> candidates(candidates_[i], memory);
-  float threshold = 0;
-  shrink(candidates, threshold, slack_of(i));
-  rows.reserve(candidates.size());
-  for (const Candidate& candidate : candidates) rows.push_back(candidate.row);
-  return rows;
+std::size_t keep_reaching(const Reaching& rows, std::size_t n, float limit) {
+  ensure_simd_target();
+  return HWY_DYNAMIC_DISPATCH(KeepReaching)(rows, n, limit);
 }
 
-void NearestRows::require_seen(size_t rows) const {
-  if (static_cast<Index>(rows) < k_)
-    throw_invalid("NearestRows.kth: {} rows seen, expected {} or more", rows, k_);
+std::size_t vector_lanes() {
+  ensure_simd_target();
+  return HWY_DYNAMIC_DISPATCH(VectorLanes)();
 }
 
 }  // namespace ood::kernels
