@@ -79,7 +79,8 @@ void inflate(const std::vector<unsigned char>& packed, std::vector<unsigned char
       throw std::runtime_error(
           fmt::format("a chunk unpacks to {} bytes, expected {}", size, to.size()));
     case Z_BUF_ERROR:
-      throw std::runtime_error(fmt::format("a chunk unpacks to more than {} bytes", to.size()));
+      throw std::runtime_error(
+          fmt::format("a chunk is cut off or unpacks to more than {} bytes", to.size()));
     case Z_MEM_ERROR:
       throw std::bad_alloc();
     default:

@@ -383,6 +383,29 @@ herr_t has_variable_text(hid_t object, const char* name, const H5A_info_t*, void
   return variable ? 1 : 0;
 }
 
+/// Whether an array has filters that HDF5 itself would undo: the reader undoes gzip and shuffle (src/dataset_chunks.cc).
+bool hdf5_unpacks(hid_t array, hid_t creation) {
+  const int filters = H5Pget_nfilters(creation);
+  if (filters <= 0) return false;
+  const hid_t type = H5Dget_type(array);
+  const std::size_t size = H5Tget_size(type);
+  const bool swapped = size > 1 && H5Tget_order(type) != H5T_ORDER_LE;
+  H5Tclose(type);
+  unsigned options = 0;
+  if (swapped || H5Pget_chunk_opts(creation, &options) < 0 || options != 0) return true;
+  bool gzip = false;
+  for (int i = 0; i < filters; ++i) {
+    unsigned flags = 0, config = 0, item = 0;
+    std::size_t values = 1;
+    const H5Z_filter_t id = H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values,
+                                           &item, 0, nullptr, &config);
+    const bool shuffle = id == H5Z_FILTER_SHUFFLE && !gzip && item == size;
+    if (!shuffle && id != H5Z_FILTER_DEFLATE) return true;
+    gzip = gzip || id == H5Z_FILTER_DEFLATE;
+  }
+  return false;
+}
+
 herr_t has_fault(hid_t root, const char* name, const H5O_info_t* info, void*) {
   const hid_t object = H5Oopen(root, name, H5P_DEFAULT);
   if (object < 0) return 0;
@@ -392,7 +415,7 @@ herr_t has_fault(hid_t root, const char* name, const H5O_info_t* info, void*) {
   if (info->type == H5O_TYPE_DATASET) {
     const hid_t creation = H5Dget_create_plist(object);
     if (creation >= 0) {
-      fault = fault || H5Pget_nfilters(creation) > 0;
+      fault = fault || hdf5_unpacks(object, creation);
       H5Pclose(creation);
     }
   }

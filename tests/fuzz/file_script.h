@@ -42,7 +42,8 @@ class Script {
 bool edit(const std::filesystem::path& path, Script& script);
 
 /// Whether reading the file goes through code of libhdf5 1.10 that is known to crash or hang on damaged files,
-/// see README.md: texts of variable length in attributes, filters, and groups of more than 8 links (dense).
+/// see README.md: texts of variable length in attributes, filters that HDF5 undoes (the reader undoes gzip and shuffle), and
+/// groups of more than 8 links (dense).
 bool reaches_known_faults(const std::filesystem::path& path);
 
 /// Runs `read`, which may throw what the library says it throws, and nothing else.
