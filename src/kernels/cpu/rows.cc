@@ -240,10 +240,12 @@ void RowDistanceFromUniform(const float* x, size_t stride, size_t rows, size_t c
 }
 
 void RowKthLargest(const float* x, size_t stride, size_t rows, size_t cols, size_t k, float* out) {
+  Scratch scratch;
+  std::pmr::vector<float> room(room_to_select(cols), &scratch);
   for (size_t i = 0; i < rows; ++i) {
     const float* row = x + i * stride;
     const float poison = max_of_row(row, cols).poison;
-    out[i] = poison == 0.0f ? kth_largest_of_row(row, cols, k) : poison;
+    out[i] = poison == 0.0f ? kth_largest_of_row(row, cols, k, room.data()) : poison;
   }
 }
 
@@ -319,9 +321,14 @@ void RowNegativeEntropy(const float* x, size_t stride, size_t rows, size_t cols,
 void RowGeneralizedEntropy(const float* x, size_t stride, size_t rows, size_t cols, float gamma,
                            size_t top, float* out) {
   const F32 d;
-  const V32 power = hn::Set(d, gamma);
+  const ScaledExp2 exp2(1.0), power(static_cast<double>(gamma));
+  const V32 per_nat = hn::Set(d, static_cast<float>(kLog2E)), one = hn::Set(d, 1.0f);
+  const V32 least = hn::Set(d, -125.0f / gamma);
+  const V32 lowest = hn::Set(d, std::numeric_limits<float>::lowest() / 2);
+  const double filled = filled_entries(std::min(top, cols));
   Scratch scratch;
-  std::pmr::vector<float> selected(top < cols ? top + 2 * hn::Lanes(d) : 0, &scratch);
+  std::pmr::vector<float> selected(
+      top < cols ? std::max(top + hn::Lanes(d), room_to_select(cols)) : 0, &scratch);
   for (size_t i = 0; i < rows; ++i) {
     const float* row = x + i * stride;
     const Softmax p = softmax_of_row(row, cols);
@@ -330,24 +337,30 @@ void RowGeneralizedEntropy(const float* x, size_t stride, size_t rows, size_t co
       largest_of_row(row, cols, top, selected.data());
       terms = selected.data();
     }
-    const double log_sum_d = p.log_sum();
+    const double log_sum = p.log_sum();
     // One largest entry apart: there log(1 - p) = log(rest) - log S. Elsewhere p <= 1/2.
-    const V32 max = hn::Set(d, p.max), log_sum = hn::Set(d, static_cast<float>(log_sum_d));
+    const V32 max = hn::Set(d, p.max), log2_sum = hn::Set(d, static_cast<float>(kLog2E * log_sum));
     V32 sum = hn::Zero(d), equal = hn::Zero(d);
-    const auto term = [&](V32 log_p) HWY_ATTR {
-      const V32 log_q = hn::Log1p(d, hn::Neg(hn::Exp(d, log_p)));
-      return hn::Exp(d, hn::Mul(power, hn::Add(log_p, log_q)));
-    };
-    for_each_vector(terms, std::min(top, cols), kLowest, [&](V32 v) HWY_ATTR {
-      const auto below = hn::Lt(v, max);
-      const auto there = hn::Gt(v, hn::Set(d, kLowest));
-      const V32 log_p = hn::Sub(hn::Sub(hn::IfThenElse(there, v, max), max), log_sum);
-      sum = hn::Add(sum, hn::IfThenElseZero(hn::And(below, there), term(log_p)));
-      equal = hn::Add(equal, hn::IfThenZeroElse(below, hn::Set(d, 1.0f)));
+    for_each_group(terms, std::min(top, cols), p.max, [&]<size_t N>(V32(&v)[N]) HWY_ATTR {
+      V32 log_p[N], q[N], log_pq[N], term[N];
+      for (size_t k = 0; k < N; ++k)  // not below what float32 has
+        log_p[k] = hn::MulSub(hn::Max(hn::Sub(v[k], max), lowest), per_nat, log2_sum);
+      for (size_t k = 0; k < N; ++k) log_pq[k] = log_p[k];
+      exp2.apply(log_p, q);  // p
+      for (size_t k = 0; k < N; ++k) q[k] = log2_of(hn::Sub(one, q[k]));
+      for (size_t k = 0; k < N; ++k) log_p[k] = log_pq[k] = hn::Add(log_pq[k], q[k]);
+      power.apply(log_pq, term);
+      for (size_t k = 0; k < N; ++k) {
+        const auto below = hn::Lt(v[k], max);
+        if (!hn::AllFalse(d, hn::And(below, hn::Lt(log_p[k], least))))  // underflows, in steps
+          term[k] = hn::Exp(d, hn::Mul(log_p[k], hn::Set(d, gamma * 0.6931472f)));
+        sum = hn::Add(sum, hn::IfThenElseZero(below, term[k]));
+        equal = hn::Add(equal, hn::IfThenZeroElse(below, one));
+      }
     });
-    const double of_max = std::exp(gamma * (p.log_rest() - 2.0 * log_sum_d));
+    const double of_max = std::exp(gamma * (p.log_rest() - 2.0 * log_sum));
     out[i] = static_cast<float>(-(static_cast<double>(sum_lanes(sum)) +
-                                  static_cast<double>(sum_lanes(equal)) * of_max)) +
+                                  (static_cast<double>(sum_lanes(equal)) - filled) * of_max)) +
              p.poison;
   }
 }
