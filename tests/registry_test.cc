@@ -232,14 +232,18 @@ TEST_CASE("mahalanobis, knn: nothing cancels where classes are tight against the
   }
 }
 
-TEST_CASE("knn: finite rows whose products overflow score NaN, not a number of some other row") {
-  const Matrix features = Matrix::Constant(60, 4, 1.2e19f);
+TEST_CASE("knn: NaN where the square of the k-th distance overflows, and there alone") {
+  Matrix features = Matrix::Constant(60, 4, 1.2e19f);
+  features.bottomRows(30) *= -1;
   Batch batch;
   batch.features = features;
   MemorySource source(batch);
-  Knn knn({.k = 1, .normalize = false});
-  knn.fit(source);
-  for (const float score : knn.score(batch)) CHECK(std::isnan(score));
+  for (const Index k : {1, 30, 31, 60}) {
+    Knn knn({.k = k, .normalize = false});
+    knn.fit(source);
+    for (const float score : knn.score(batch))
+      CHECK((k > 30 ? std::isnan(score) : score == 0.0f));  // |1.2e19 - -1.2e19|^2 4 = 2.3e39
+  }
 }
 
 TEST_CASE("bytes: state whose shapes disagree is an error") {

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "synthetic.h"
+
 using namespace ood;
 
 namespace {
@@ -63,4 +65,39 @@ TEST_CASE("relation: a threshold is in [0, 1]") {
   CHECK_THROWS_WITH_AS(Relation({.threshold = -1}),
                        "relation: option threshold has -1, expected a number, 0 or more, 1 or less",
                        std::invalid_argument);
+}
+
+TEST_CASE("relation: as a loop over the bank, however confident the rows are") {
+  const auto train = test::make_synthetic(1100, 12, 7, 3),
+             rows = test::make_synthetic(40, 12, 7, 4);
+  for (const float confidence : {0.1f, 1.0f, 10.0f})
+    for (const double threshold : {0.0, 0.03, 0.5}) {
+      CAPTURE(confidence);
+      CAPTURE(threshold);
+      const Matrix bank_logits = confidence * train.logits, logits = confidence * rows.logits;
+      Batch bank = train.batch(), batch = rows.batch();
+      bank.logits = bank_logits;
+      batch.logits = logits;
+      MemorySource source(bank);
+      Relation relation({.threshold = threshold});
+      relation.fit(source);
+      const auto scores = relation.score(batch);
+      const auto softmax = [](const Matrix& f, Index i) {
+        const VectorD e =
+            (f.row(i).cast<double>().array() - f.row(i).cast<double>().maxCoeff()).exp();
+        return VectorD(e / e.sum());
+      };
+      for (Index i = 0; i < 40; ++i) {
+        const VectorD z = rows.features.row(i).cast<double>().normalized(), p = softmax(logits, i);
+        double sum = 0, near = 0;  // near the threshold, rounding decides
+        for (Index j = 0; j < 1100; ++j) {
+          const double k = std::max(0.0, z.dot(train.features.row(j).cast<double>().normalized())) *
+                           p.dot(softmax(bank_logits, j));
+          (std::abs(k - threshold) < 1e-6 ? near : sum) += k > threshold - 1e-6 ? k : 0;
+        }
+        CHECK(static_cast<double>(scores[static_cast<std::size_t>(i)]) >= sum * (1 - 1e-5));
+        CHECK(static_cast<double>(scores[static_cast<std::size_t>(i)]) <=
+              (sum + near) * (1 + 1e-5));
+      }
+    }
 }
