@@ -4,6 +4,7 @@
 // of the ratios of neighbours in time.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <array>
@@ -98,6 +99,7 @@ std::vector<Precision> precisions() {
 }
 
 void product(benchmark::State& state) {
+  omp_set_num_threads(1);  // for oneDNN's own
   const Index d = state.range(0), m = state.range(1);
   const Matrix x = normal_rows(kRows, d, 1), b = normal_rows(m, d, 2);
   Matrix out(kRows, m);

@@ -112,7 +112,7 @@ class StateBytes final : public FieldVisitor {
 }  // namespace
 
 TEST_CASE("precision: float32 is the default, and the last option of those that have it") {
-  CHECK(names().size() == 22);
+  CHECK(names().size() == 21);
   for (const auto& name : names()) {
     CAPTURE(name);
     const auto options = make_detector(name)->options();
@@ -206,11 +206,8 @@ TEST_CASE("precision: bfloat16x3 scores as float32 does, bfloat16 nearly so") {
     CAPTURE(name);
     const auto expected = scores(name, Precision::float32);
     const double spread = deviation(expected);
-    MESSAGE(
-        name << " " << largest_difference(scores(name, Precision::bfloat16x3), expected) / spread
-             << " " << largest_difference(scores(name, Precision::bfloat16), expected) / spread);
     CHECK(largest_difference(scores(name, Precision::bfloat16x3), expected) <= 0.005 * spread);
-    CHECK(largest_difference(scores(name, Precision::bfloat16), expected) <= 0.5 * spread);
+    CHECK(largest_difference(scores(name, Precision::bfloat16), expected) <= 0.3 * spread);
   }
 }
 

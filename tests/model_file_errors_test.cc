@@ -429,7 +429,9 @@ TEST_CASE("model file errors: fields that are missing or unknown") {
   CHECK(changed_error([](const OpenModel& f) {
           const double one = 1;
           f.array("/options/power", {}, H5T_NATIVE_DOUBLE, H5T_NATIVE_DOUBLE, &one);
-        }).starts_with("invalid_argument: bad.ood: /options has power, expected normalize, ridge"));
+        })
+            .starts_with("invalid_argument: bad.ood: /options has power, expected normalize, "
+                         "precision, ridge"));
 }
 
 TEST_CASE("model file errors: values that cannot be") {

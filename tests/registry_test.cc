@@ -101,7 +101,7 @@ TEST_CASE("make_detector: wrong options are errors that say what is expected") {
   CHECK(message("knn", {{"preset", std::string("novel")}}) ==
         "knn: preset has novel, expected one of pytorch_ood, paper");
   CHECK(message("ssd", {{"preset", std::string("paper")}}) ==
-        "ssd: unknown option preset, expected one of ridge");
+        "ssd: unknown option preset, expected one of ridge, precision");
   CHECK(message("conjnorm", {{"priors", std::string("0.5,2")}}) ==
         "conjnorm: option priors has 2, expected numbers, each 0 or more, 1 or less");
   CHECK(message("energy", {{"temperature", std::string("nan")}}) ==

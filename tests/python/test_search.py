@@ -205,7 +205,7 @@ def test_fit_shows_what_it_found(ood: Run, small: Path) -> None:
     assert [line.split()[:2] for line in lines[start + 1:]] == [
         ["0", "27"], ["1", "27"], ["2", "26"]]
     mahalanobis = ood("fit", small, "-d", "mahalanobis").stdout.splitlines()
-    assert "Fit: mahalanobis (normalize=false, ridge=0)" in mahalanobis and "rank = 6" in mahalanobis
+    assert "Fit: mahalanobis (normalize=false, precision=float32, ridge=0)" in mahalanobis and "rank = 6" in mahalanobis
 
 
 def test_fit_json(ood: Run, small: Path) -> None:

@@ -89,7 +89,6 @@ class KlMatching final : public Detector {
     log_templates_ = softmax.log_means();
   }
 
-  bool bound_by_products() const override { return true; }
   void prepare() override {
     require_size("class_rows", std::ssize(class_rows_), fitted_classes());
     require_size("log_templates, in columns", log_templates_.cols(), fitted_classes());
@@ -103,7 +102,7 @@ class KlMatching final : public Detector {
     Matrix rows(std::ssize(present_), log_templates_.cols());
     for (Index t = 0; t < rows.rows(); ++t)
       rows.row(t) = log_templates_.row(present_[static_cast<std::size_t>(t)]).cast<float>();
-    packed_ = kernels::PackedMatrix(rows, precision());
+    packed_ = kernels::PackedMatrix(rows);
     // of a product with p, |p| <= 1: float32 sums, and the rounding of its factors
     const double longest = rows.cast<double>().rowwise().norm().maxCoeff();
     slack_ = 2 * 0x1p-24 * static_cast<double>(rows.cols() + 4) * longest;
