@@ -129,14 +129,7 @@ void Nac::states(const Batch& tile, MatrixMap x) const {
 }
 
 Index Nac::bin_of(float x) const {
-  // how many edges are not above x; std::upper_bound, but without branches, which would be guessed wrong
-  const float* first = edges_.data();
-  for (std::size_t n = edges_.size(); n > 0;) {
-    const std::size_t half = (n + 1) / 2;
-    first += first[half - 1] <= x ? half : 0;
-    n -= half;
-  }
-  return first - edges_.data();
+  return std::upper_bound(edges_.begin(), edges_.end(), x) - edges_.begin();
 }
 
 void Nac::score_tile(const Batch& tile, std::span<float> out) const {

@@ -84,7 +84,6 @@ void Vra::score_tile(const Batch& tile, std::span<float> out) const {
   MatrixMap shaped = scratch.matrix(z.rows(), z.cols());
   const MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
   const bool clip = options_.below == Below::clip;
-  const double lift = options_.lift;
   const double* low = low_.data();
   const double* high = high_.data();
   for (Index i = 0; i < z.rows(); ++i) {
@@ -92,10 +91,8 @@ void Vra::score_tile(const Batch& tile, std::span<float> out) const {
     float* to = shaped.row(i).data();
     for (Index j = 0; j < z.cols(); ++j) {
       const auto x = static_cast<double>(from[j]);
-      // each choice on its own: branches would be guessed wrong
-      double kept = x + lift;
-      kept = x > high[j] ? high[j] : kept;
-      kept = x < low[j] ? (clip ? low[j] : 0) : kept;
+      const double floor = clip ? low[j] : 0;
+      const double kept = x < low[j] ? floor : x > high[j] ? high[j] : x + options_.lift;
       to[j] = static_cast<float>(kept) + 0.0f * from[j];  // 0 z: infinity makes the row NaN
     }
   }

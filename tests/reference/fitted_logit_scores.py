@@ -11,7 +11,7 @@ from scipy.stats import weibull_min
 
 from feature_files import Array, FeatureFile
 from logit_scores import log_softmax
-from tolerances import Result, by_row
+from tolerances import U, Result, by_row
 
 
 def temperature_scaling(file: FeatureFile) -> Result:
@@ -34,8 +34,12 @@ def temperature_scaling(file: FeatureFile) -> Result:
         scaled = np.sort(row / t)
         return float(scaled[-1] - logsumexp(scaled[:-1]))
 
+    def loss(row: Array) -> float:
+        """kernels::row_log_odds."""
+        return U * (abs(log_odds(row)) + math.sqrt(len(row)) + 16.0 + 2.0 * float(np.ptp(row)) / t)
+
     return Result(by_row(file.logits, log_odds),
-                  rtol=2e-5, atol=1e-12, state={"temperature": t},
+                  rtol=2e-5, bound=by_row(file.logits, loss), state={"temperature": t},
                   state_atol={"temperature": 1e-6 * t})
 
 
@@ -120,5 +124,9 @@ def openmax(file: FeatureFile, tail: int = 20, alpha: int = 10, rows: str = "cor
             unknown += row[c] * w
         return float(logsumexp(revised)) - unknown
 
-    return Result(by_row(file.logits, score), rtol=1e-6, atol=1e-8,
+    def loss(row: Array) -> float:
+        """Of a sum of exponentials in float32, of logits that are rounded to float32 when revised."""
+        return U * (5.0 * float(np.max(np.abs(row))) + 4.0 * math.log(len(row)) + math.sqrt(len(row)) + 8.0)
+
+    return Result(by_row(file.logits, score), rtol=1e-6, bound=by_row(file.logits, loss),
                   state={"shapes": [fit.shape for fit in fits]})

@@ -55,7 +55,14 @@ def nci(file: FeatureFile, alpha: float = 1e-4) -> Result:
         return (math.fsum(w * (z - mean)) / float(np.linalg.norm(z - mean))
                 + alpha * math.fsum(abs(z)))
 
-    return Result(by_pair(file, score), rtol=FLOAT64_RTOL, atol=1e-9)
+    def loss(z: Array, f: Array) -> float:
+        """Of a float32 mean, differences, their product with w, and the two sums."""
+        w, away = file.weight[int(np.argmax(f))], float(np.linalg.norm(z - mean))
+        return (10.0 + math.sqrt(len(z))) * U * (
+            float(np.linalg.norm(w)) * (1.0 + float(np.linalg.norm(mean)) / away)
+            + alpha * math.fsum(abs(z)))
+
+    return Result(by_pair(file, score), rtol=FLOAT64_RTOL, bound=by_pair(file, loss))
 
 
 def predicted_means(file: FeatureFile) -> Array:

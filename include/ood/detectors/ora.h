@@ -78,12 +78,9 @@ class Ora final : public Detector {
     Scratch scratch;
     std::pmr::vector<Index> predicted(out.size(), &scratch);
     predicted_classes(*tile.logits, predicted);
-    VectorDMap r = scratch.vector_d(center_.size());
     for (Index i = 0; i < std::ssize(predicted); ++i) {
       const Index y = predicted[static_cast<std::size_t>(i)];
-      r = tile.features->row(i).transpose().cast<double>();
-      r -= center_;
-      const double r2 = r.squaredNorm();
+      const double r2 = (tile.features->row(i).transpose().cast<double>() - center_).squaredNorm();
       out[static_cast<std::size_t>(i)] =
           y < 0 || !std::isfinite(r2)
               ? std::numeric_limits<float>::quiet_NaN()
