@@ -130,6 +130,7 @@ void BM_read_feature_file(benchmark::State& state) {
   const ReaderFile file(storage);
   const Index rows = rows_of(storage);
   Matrix block(kBlock, 2048);
+  // both sum the first number of each block; blocks are of the same size
   if (read_by_source(file.path()) != read_by_hdf5(file.path(), rows, block))
     state.SkipWithError("the two do not read the same");
   std::vector<double> wall_ratios, work_ratios, ours, bare, bytes;

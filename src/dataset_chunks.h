@@ -21,8 +21,9 @@ struct RowTarget {
   Index capacity = 0;
 };
 
-/// The chunks of one array, for reading its rows from front to back. Keeps chunks that reach beyond the rows that were
-/// read last, up to 256 MiB; beyond that they are unpacked again. While it reads, up to 256 MiB of chunks or one chunk for each thread come on top.
+/// The chunks of one array, for reading its rows from front to back. Memory: 64 MiB of chunks, or one larger
+/// chunk, packed and unpacked; as much to be used again; and chunks that reach beyond the rows that were read last, up
+/// to 256 MiB (what is more is unpacked again).
 class PackedChunks {
  public:
   /// nullptr for an array that is not gzip's or shuffle's work alone, or whose values HDF5 has to convert: HDF5 reads

@@ -68,10 +68,10 @@ class Dataset {
   const SplitInfo& at(std::string_view split) const;
   /// A source over one split. It reads row blocks aligned with the chunks, of at most 16,384 rows
   /// and 16 MiB, the next one in the background while the current one is visited. Chunks of gzip
-  /// and shuffle are unpacked on all threads, which OMP_NUM_THREADS bounds. Memory, whatever n is: two blocks,
-  /// and for each array that is read 64 MiB of chunks, or one larger chunk, packed and unpacked, twice; up to 256 MiB of chunks that reach
-  /// from one block into the next. Valid on its own, also after the
-  /// Dataset is gone. Throws as at() does.
+  /// and shuffle are unpacked on all threads, which OMP_NUM_THREADS bounds. Memory, whatever n is:
+  /// two blocks and, for each compressed array, four times 64 MiB or four times one larger chunk at
+  /// most, and up to 256 MiB of chunks that reach from one block into the next. Valid on its own,
+  /// also after the Dataset is gone. Throws as at() does.
   std::unique_ptr<BatchSource> source(std::string_view split) const;
   /// The same over rows [begin, end) alone, at least one; its row 0 is row `begin` of the split.
   std::unique_ptr<BatchSource> source(std::string_view split, Index begin, Index end) const;
