@@ -5,6 +5,7 @@
 
 #include "interleaved.h"
 #include "naive.h"
+#include "ood/detectors/relation.h"
 #include "ood/kernels.h"
 #include "ood/neighbour_search.h"
 #include "random_rows.h"
@@ -102,6 +103,58 @@ void neighbours(benchmark::State& state) {
 BENCHMARK(neighbours)
     ->ArgNames({"dim", "unstructured", "product"})
     ->ArgsProduct({{342, 512, 2048}, {clusters, unstructured}, {0, 1}})
+    ->Iterations(5)
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+
+/// Relation's score, beside the two bare products of all rows with the bank that define it. Features and
+/// softmaxes of one class have much in common, and little with other classes.
+void relation(benchmark::State& state) {
+  const Index dim = state.range(0), classes = state.range(1);
+  const Matrix means = normal_rows(classes, dim, 1, 1);
+  const auto logits_of = [&](const Matrix& rows) {
+    Matrix logits = Matrix::Zero(rows.rows(), classes);
+    for (Index i = 0; i < rows.rows(); ++i) logits(i, i % classes) = 10;
+    return logits;
+  };
+  const Matrix bank = class_rows(means, kBank, 2), rows = class_rows(means, kQueries, 3),
+               bank_logits = logits_of(bank), logits = logits_of(rows);
+  Batch train, queries;
+  train.features = bank;
+  train.logits = bank_logits;
+  queries.features = rows;
+  queries.logits = logits;
+  MemorySource source(train);
+  Relation detector;
+  detector.fit(source, {.threads = 1});
+  std::vector<std::pair<kernels::PackedMatrix, kernels::PackedMatrix>> blocks;
+  for (Index first = 0; first < kBank; first += kBlock)
+    blocks.emplace_back(MatrixView(bank).middle_rows(first, kBlock),
+                        MatrixView(bank_logits).middle_rows(first, kBlock));
+  std::vector<float> scores(static_cast<std::size_t>(kQueries));
+  Matrix dots;
+  std::vector<double> by_products;
+  for (auto _ : state) {
+    const double score = seconds([&] { detector.score(queries, scores, {.threads = 1}); });
+    state.SetIterationTime(score);
+    const double products = seconds([&] {
+      for (Index first = 0; first < kQueries; first += kernels::kTileRows)
+        for (const auto& block : blocks) {
+          kernels::matmul_nt(MatrixView(rows).middle_rows(first, kernels::kTileRows), block.first,
+                             dots);
+          kernels::matmul_nt(MatrixView(logits).middle_rows(first, kernels::kTileRows),
+                             block.second, dots);
+        }
+    });
+    by_products.push_back(products / score);
+  }
+  state.counters["vs_products"] = median(by_products);
+}
+
+BENCHMARK(relation)
+    ->ArgNames({"dim", "classes"})
+    ->ArgsProduct({{512}, {10, 100}})
+    ->Args({2048, 1000})
     ->Iterations(5)
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);

@@ -140,7 +140,8 @@ class PackedMatrix {
   Index cols() const { return cols_; }  ///< d
   /// The one in use, see available().
   Precision precision() const { return precision_; }
-  /// Whether a product allocates memory, as oneDNN does in each call: not with AVX-512 in float32.
+  /// Whether a product allocates memory, as oneDNN does in each call: not with AVX-512, but for
+  /// bfloat16 with AMX.
   bool allocates() const;
   struct Impl;
   const Impl* get() const { return impl_.get(); }
