@@ -11,7 +11,8 @@ namespace ood {
 namespace {
 
 constexpr Index kMaxBlockRows = 16384;
-constexpr Index kBlockBytes = 16 << 20;
+// Two blocks stay in cache; with chunks there is to be one for more than one thread in each.
+constexpr Index kBlockBytes = 4 << 20, kChunkedBlockBytes = 16 << 20;
 constexpr hsize_t kMaxCacheBytes = 256 << 20;
 constexpr Index kMaxBlockChunks = 4096;  // HDF5 takes some 8 KB for each one that a read touches
 
@@ -40,7 +41,10 @@ Index block_rows(const std::vector<FieldArray>& arrays) {
   Index row_bytes = 0;
   for (const auto& [field, array, dtype, chunks] : arrays)
     row_bytes += field.copies() * field.width() * (field.name == "labels" ? 8 : 4);
-  Index most = std::clamp<Index>(kBlockBytes / row_bytes, 1, kMaxBlockRows);
+  const bool chunked = std::ranges::any_of(
+      arrays, [](const FieldArray& array) { return !hdf5::chunk_shape(array.array.id).empty(); });
+  Index most =
+      std::clamp<Index>((chunked ? kChunkedBlockBytes : kBlockBytes) / row_bytes, 1, kMaxBlockRows);
   for (const auto& [field, array, dtype, chunks] : arrays)
     if (const auto chunk = hdf5::chunk_shape(array.id); !chunk.empty()) {
       Index across = 1;  // chunks that one row runs through

@@ -67,7 +67,7 @@ class Dataset {
   /// that exist.
   const SplitInfo& at(std::string_view split) const;
   /// A source over one split. It reads row blocks aligned with the chunks, of at most 16,384 rows
-  /// and 16 MiB, the next one in the background while the current one is visited. Chunks of gzip
+  /// and 16 MiB (4 MiB without chunks), the next one in the background while the current one is visited. Chunks of gzip
   /// and shuffle are unpacked on all threads, which OMP_NUM_THREADS bounds. Memory, whatever n is:
   /// two blocks and, for each compressed array, four times 64 MiB or four times one larger chunk at
   /// most, and up to 256 MiB of chunks that reach from one block into the next. Valid on its own,

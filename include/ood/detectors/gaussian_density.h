@@ -27,8 +27,8 @@ namespace ood {
 /// cost   class: fit O(n D^2 + C D^3), score O(m C D^2); memory 2 C D^2 floats (the factors, and
 ///        the factors laid out for products), in fit up to 1 GiB more, or D^2 doubles for each
 ///        thread where those are more.
-///        tied: fit O(n D^2 + D^3), score O(m D (D + C)); memory 2 D^2 + C D floats, in fit 2 D^2
-///        doubles more for each thread
+///        tied: fit O(n D^2 + D^3), score O(m D (D + C)); memory 2 D^2 + C D floats, in fit D^2 +
+///        2 C D doubles more for each thread
 /// errors std::domain_error: a class without rows; covariance = class: a singular S_c, which is
 ///        named with its rows and D; tied: features that do not vary within the classes; features
 ///        that vary too little for float32

@@ -20,7 +20,7 @@ namespace ood {
 /// fit    one pass: class moments in float64; then an eigendecomposition of S
 /// score  features [m, D] -> out [m]; unit: squared standard deviations, negated
 /// cost   fit O(n D^2 + D^3), score O(m D (D + C));
-///        state D^2 + C D floats, whatever n is; in fit 2 D^2 doubles more for each
+///        state D^2 + C D floats, whatever n is; in fit D^2 + 2 C D doubles more for each
 ///        thread, and 4096 D floats (normalize)
 /// errors std::domain_error: a class without rows, features that do not vary within the classes
 /// source Lee et al., NeurIPS 2018, arXiv:1807.03888, eq. 2; last layer only, no input

@@ -22,7 +22,7 @@ namespace ood {
 ///        eigendecompositions
 /// score  features [m, D] -> out [m]; unit: squared standard deviations
 /// cost   fit O(n D^2 + D^3), score O(m D (2 D + C));
-///        state 2 D^2 + C D floats, whatever n is; in fit 2 D^2 doubles more for each
+///        state 2 D^2 + C D floats, whatever n is; in fit D^2 + 2 C D doubles more for each
 ///        thread, and 4096 D floats (normalize)
 /// errors std::domain_error: a class without rows, features that do not vary within the classes
 /// source Ren et al., arXiv:2106.09022. Both covariances are divided by n, as there (pytorch-ood

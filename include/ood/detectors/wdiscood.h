@@ -20,7 +20,7 @@ namespace ood {
 /// needs  features [n, D] and labels [n] in [0, C) in fit, features in score; a row of each class
 /// fit    one pass: class means and pooled scatter in float64; then two eigendecompositions
 /// score  features [m, D] -> out [m]; unit: standard deviations, negated
-/// cost   fit O(n D^2 + D^3), score O(m D (D + C)); state D^2 + C k floats; in fit 2 D^2 + C D
+/// cost   fit O(n D^2 + D^3), score O(m D (D + C)); state D^2 + C k floats; in fit D^2 + 2 C D
 ///        doubles for each thread
 /// errors std::domain_error: a class without rows; class means that are all the same; k above the
 ///        rank of S_b (its other directions are arbitrary); k not below the rank of S_w, so that no
