@@ -223,7 +223,7 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "A subcommand is required"),
-    (["nonsense"], "unknown command nonsense, expected one of eval, report, fit, score, monitor, gate, inspect, list, info"),
+    (["nonsense"], "unknown command nonsense, expected one of eval, report, fit, score, monitor, gate, inspect, synth, list, info"),
     (["eval"], "file is required"),
     (["eval", "FILE", "--format", "xml"], "xml"),
     (["eval", "FILE", "--threads", "-1"], "-1"),
