@@ -46,7 +46,7 @@ constexpr double kNoise = 0.63;  // per feature, beside the latent part
 /// How the rows of a split differ from those of the classes that the head knows.
 struct SplitRows {
   std::string_view name, kind;
-  int classes;      // 0: those of the head, 1 and 2: unseen ones, -1: none
+  int classes;      // 0: those of the head, 1 and 2: unseen ones
   double strength;  // q is so many times as large
   double
       flat;  // the within-class part: this share of its variance in equal parts over all directions

@@ -26,7 +26,8 @@ def _serve(work_name: str, divisor: int, contender_name: str, turns: Connection)
         work = all_works(divisor)[work_name]
         contender = work.contender(contender_name)
         run = contender.prepare(Rows(work.data, contender.rows) if contender.rows else work.data)
-        turns.send(("scores", np.asarray(run(), np.float64)))
+        result = run()
+        turns.send(("scores", np.asarray(result() if callable(result) else result, np.float64)))
         while turns.recv():
             start = time.perf_counter()
             run()

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-Run = Callable[[], np.ndarray]
+Run = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody's way: `prepare` makes from the data what is timed, which returns scores as libood has them."""
+    """Somebody's way: `prepare` makes from the data what is timed. That returns scores as libood has them, or,
+    where it is a fit that is timed, a function that does."""
 
     name: str
     prepare: Callable[[Any], Run]

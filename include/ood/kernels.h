@@ -94,7 +94,8 @@ void row_sum_of_absolutes(const MatrixView& x, std::span<float> out);
 
 /// out[i, k] = (sum_j |x_ij|^orders[k])^(1 / orders[k]), 0 < orders[k]; the largest entry is
 /// factored out, so that nothing overflows for large orders or |x|. log|x| is taken once for all
-/// orders. Relative error <= u (4 + (d / L + 8 + 8 log d) / orders[k]).
+/// orders. Relative error <= u (4 + (d / L + 8 + 8 log d) / orders[k]) from orders of 0.2 on: below,
+/// entries less than 2^-126 of the largest, which count as 0, may matter.
 void row_norms(const MatrixView& x, std::span<const double> orders, MatrixMap out);
 void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out);
 

@@ -44,8 +44,7 @@ class NeighbourSearch {
   Filter filter() const { return filter_; }  ///< the one in use
 
   /// For each query, found [n, k] the best first. A query with NaN or infinity, or one whose values are
-  /// not numbers, has k times NaN at row -1. Returns how many values were taken one by one, n k or
-  /// more. Throws std::invalid_argument for wrong shapes and for k outside of [1, N].
+  /// not numbers, has k times NaN at row -1. Returns how many values were taken one by one. Throws std::invalid_argument for wrong shapes and for k outside of [1, N].
   Index find(const MatrixView& queries, const MatrixView& bank, Index k,
              std::span<Neighbour> found) const;
 

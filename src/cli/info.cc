@@ -13,7 +13,8 @@ namespace {
 /// Those that products have here.
 std::string precisions() {
   if (kernels::available(kernels::Precision::bfloat16) == kernels::Precision::float32)
-    return "float32 (bfloat16 needs AVX512_BF16 or AMX; float32 stands in for it)";
+    return "float32 (bfloat16 needs AVX512_BF16 or AMX, and an OOD_SIMD not below AVX3; float32 "
+           "stands in for it)";
   return fmt::format("{}", fmt::join(kernels::kPrecisions, ", "));
 }
 

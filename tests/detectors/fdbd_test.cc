@@ -40,6 +40,22 @@ TEST_CASE("fdbd: by hand") {
   CHECK(found[1] == doctest::Approx((10.0 / 6 + 5.0 / 5) / 2 / 5).epsilon(1e-6));
 }
 
+TEST_CASE("fdbd: a mean between two numbers of float32, far from 0") {
+  const float unit = 0x1p-7f, far = 1e5f;  // next to `far`, numbers are a unit apart
+  const Matrix train = (Matrix(2, 2) << far, far, far + unit, far + unit).finished();
+  const Matrix z =
+      (Matrix(1, 2) << far + 3 * unit, far + 4 * unit).finished();  // 2.5, 3.5 off the mean
+  const Head head{.weight = kWeight, .bias = Vector::Zero(3)};
+  Batch batch;
+  batch.features = train;
+  MemorySource source(batch, &head);
+  Fdbd detector;
+  detector.fit(source);
+  const auto found = scores(detector, z, (Matrix(1, 3) << 6, 1, 0).finished());
+  const double distance = static_cast<double>(unit) * std::hypot(2.5, 3.5);
+  CHECK(found[0] == doctest::Approx((5.0 / 5 + 6.0 / 6) / 2 / distance).epsilon(1e-6));
+}
+
 TEST_CASE("fdbd: relative to the norm") {
   const Fdbd detector = fitted(kWeight, {.normalizer = Fdbd::Normalizer::norm});
   const auto found =

@@ -42,6 +42,22 @@ TEST_CASE("nci: by hand") {
   CHECK(scores(fitted({}), z, f)[0] == doctest::Approx(9.0 / 5 + 9e-4).epsilon(1e-6));
 }
 
+TEST_CASE("nci: a mean between two numbers of float32, far from 0") {
+  const float unit = 0x1p-7f, far = 1e5f;  // next to `far`, numbers are a unit apart
+  const Matrix train = (Matrix(2, 2) << far, far, far + unit, far + unit).finished();
+  const Matrix z =
+      (Matrix(1, 2) << far + 3 * unit, far + 4 * unit).finished();  // 2.5, 3.5 off the mean
+  const Head head{.weight = (Matrix(2, 2) << 3, 1, 0, -4).finished(), .bias = Vector::Zero(2)};
+  Batch batch;
+  batch.features = train;
+  MemorySource source(batch, &head);
+  Nci detector;
+  detector.set_options({{"preset", "pytorch_ood"}});
+  detector.fit(source);
+  const auto found = scores(detector, z, (Matrix(1, 2) << 1, 0).finished());
+  CHECK(found[0] == doctest::Approx((3 * 2.5 + 3.5) / std::hypot(2.5, 3.5)).epsilon(1e-6));
+}
+
 TEST_CASE("nci: preset pytorch_ood is the first term") {
   const auto found = scores(fitted({{"preset", std::string("pytorch_ood")}}),
                             (Matrix(1, 2) << 4, 5).finished(), (Matrix(1, 2) << 1, 0).finished());

@@ -68,7 +68,8 @@ class Fdbd final : public Detector {
     require_size("origin", origin_.size(), fitted_dim());
     require_size("distances", distances_.size(), fitted_classes() * fitted_classes());
     require_size("distances, in columns", distances_.cols(), fitted_classes());
-    rounded_origin_ = origin_.cast<float>();
+    near_ = origin_.cast<float>();
+    rest_ = (origin_ - near_.cast<double>()).cast<float>();
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
@@ -79,7 +80,8 @@ class Fdbd final : public Detector {
     MatrixMap moved = scratch.matrix(tile.rows(), tile.features->cols());
     MatrixMap lengths = scratch.matrix(tile.rows(), 1);
     VectorDMap margins = scratch.vector_d(distances_.cols());
-    moved = tile.features->rowwise() - rounded_origin_.transpose();
+    // In two steps, of which the first is exact near mu: there a rounded mu would show
+    moved = (tile.features->rowwise() - near_.transpose()).rowwise() - rest_.transpose();
     kernels::row_norms(moved, kTwo, lengths);
     for (Index i = 0; i < std::ssize(predicted); ++i) {
       const Index y = predicted[static_cast<std::size_t>(i)];
@@ -103,7 +105,7 @@ class Fdbd final : public Detector {
   VectorD origin_;    // mu or 0, [D]
   Matrix distances_;  // |w_a - w_b|, [C, C]
   // derived
-  Vector rounded_origin_;
+  Vector near_, rest_;  // whose sum is the origin
 };
 
 }  // namespace ood

@@ -65,7 +65,8 @@ class Nci final : public Detector {
     require_size("mean", mean_.size(), fitted_dim());
     require_size("weight, in rows", weight_.rows(), fitted_classes());
     require_size("weight, in columns", weight_.cols(), fitted_dim());
-    origin_ = mean_.cast<float>();
+    near_ = mean_.cast<float>();
+    rest_ = (mean_ - near_.cast<double>()).cast<float>();
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
@@ -78,7 +79,8 @@ class Nci final : public Detector {
     MatrixMap centred = scratch.matrix(tile.rows(), tile.features->cols());
     MatrixMap lengths = scratch.matrix(tile.rows(), 1);
     std::pmr::vector<float> sums(out.size(), &scratch);
-    centred = tile.features->rowwise() - origin_.transpose();
+    // In two steps, of which the first is exact near mu: there a rounded mu would show
+    centred = (tile.features->rowwise() - near_.transpose()).rowwise() - rest_.transpose();
     kernels::row_norms(centred, kTwo, lengths);
     kernels::row_dot_selected(centred, weight_, of_class, out);
     kernels::row_sum_of_absolutes(*tile.features, sums);
@@ -97,7 +99,7 @@ class Nci final : public Detector {
   VectorD mean_;   // mu [D]
   Matrix weight_;  // W [C, D]
   // derived
-  Vector origin_;  // mu
+  Vector near_, rest_;  // whose sum is mu
 };
 
 }  // namespace ood
