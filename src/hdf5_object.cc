@@ -13,7 +13,7 @@ namespace ood::hdf5 {
 namespace {
 
 constexpr std::size_t kMaxAttributeBytes = 1 << 20;
-constexpr std::int64_t kMaxChunkBytes = std::int64_t{1} << 30;
+constexpr hsize_t kMaxChunkBytes = hsize_t{1} << 30;
 constexpr std::int64_t kPlausibleChunkBytes =
     64 << 20;  // a larger one is not smaller than gzip makes it
 constexpr std::int64_t kMaxCompression = 1100;
@@ -316,15 +316,16 @@ void require_stored(const Object& array, const ArrayInfo& info) {
   }
 
   const Handle type = own(H5Dget_type(array.id), H5Tclose, array.unreadable());
-  auto chunk_bytes = static_cast<std::int64_t>(H5Tget_size(type));
-  hsize_t expected = 1;
+  const std::size_t item = H5Tget_size(type);
+  hsize_t bytes = item, expected = 1;
   for (std::size_t axis = 0; axis < chunk.size(); ++axis) {
-    chunk_bytes *= static_cast<std::int64_t>(chunk[axis]);  // HDF5 keeps chunks below 4 GiB
+    if (chunk[axis] > kMaxChunkBytes / bytes)  // the product may wrap: a file says what it likes
+      throw_invalid("{} has chunks of {} values of {} bytes, expected at most {} bytes",
+                    array.where(), fmt::join(chunk, " x "), item, kMaxChunkBytes);
+    bytes *= chunk[axis];
     expected *= (static_cast<hsize_t>(info.shape[axis]) + chunk[axis] - 1) / chunk[axis];
   }
-  if (chunk_bytes > kMaxChunkBytes)
-    throw_invalid("{} has chunks of {} bytes, expected at most {}", array.where(), chunk_bytes,
-                  kMaxChunkBytes);
+  const auto chunk_bytes = static_cast<std::int64_t>(bytes);
   const Handle space = own(H5Dget_space(array.id), H5Sclose, array.unreadable());
   hsize_t written = 0;
   check(H5Dget_num_chunks(array.id, space, &written), array.unreadable());
