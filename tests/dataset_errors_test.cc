@@ -314,9 +314,9 @@ TEST_CASE("dataset errors: chunks whose bytes wrap around 2^64") {
   const TemporaryFolder folder;
   const auto path = folder / "bad.h5";
   // 2^64 bytes; one that wraps to less than HDF5's 4 GiB; no bytes at all
-  for (const auto& [rows, columns] : {std::pair{1u << 31, 1u << 31},
-                                      std::pair{(1u << 31) - 46340, (1u << 31) + 46341},
-                                      std::pair{0u, 6u}, std::pair{100u, 0u}}) {
+  for (const auto& [rows, columns] :
+       {std::pair{1u << 31, 1u << 31}, std::pair{(1u << 31) - 46340, (1u << 31) + 46341},
+        std::pair{0u, 6u}, std::pair{100u, 0u}}) {
     CAPTURE(rows);
     CAPTURE(columns);
     {
@@ -341,6 +341,32 @@ TEST_CASE("dataset errors: chunks whose bytes wrap around 2^64") {
       CHECK(error == "invalid_argument: bad.h5: /train/features has chunks of " +
                          std::to_string(rows) + " x " + std::to_string(columns) +
                          " values of 4 bytes, expected at most 1073741824 bytes");
+  }
+}
+
+TEST_CASE("dataset errors: a chunk without filters that is shorter or longer than a chunk") {
+  const TemporaryFolder folder;
+  const auto path = folder / "bad.h5";
+  for (const std::uint32_t size : {16u, 2399u, 2400u, 2401u, 5000u}) {
+    CAPTURE(size);
+    {
+      RawFile file(path);
+      file.floats("/train/features", {400, 6}, kOne, {{100, 6}});
+    }
+    std::ifstream written(path, std::ios::binary);
+    std::string bytes{std::istreambuf_iterator<char>(written), {}};
+    // as the key of the chunk in the index has it: its bytes, no filter skipped, where it is
+    const std::array<std::uint32_t, 4> key{2400, 0, 200, 0};
+    const std::size_t at =
+        bytes.find(std::string(reinterpret_cast<const char*>(key.data()), sizeof key));
+    REQUIRE(at != std::string::npos);
+    bytes.replace(at, 4, reinterpret_cast<const char*>(&size), 4);
+    write_bytes(path, bytes);
+    CHECK(error_of(path, [&] { Dataset{path}; }) ==
+          (size == 2400
+               ? "no error"
+               : "invalid_argument: bad.h5: /train/features has 4 chunks of 2400 bytes but " +
+                     std::to_string(7200 + size) + " bytes in all, expected 9600"));
   }
 }
 
