@@ -9,13 +9,10 @@
 #include <functional>
 #include <numeric>
 
-#include "ood/exec.h"
-
 namespace ood {
 
 namespace {
 
-constexpr std::size_t kMaxKeptBytes = 256 << 20;
 constexpr std::size_t kGroupBytes = 64 << 20;     // unpacked together
 constexpr std::size_t kMaxSpareBytes = 64 << 20;  // memory for the next ones
 
@@ -90,7 +87,8 @@ void inflate(const std::vector<unsigned char>& packed, std::vector<unsigned char
 
 }  // namespace
 
-std::unique_ptr<PackedChunks> PackedChunks::of(const hdf5::Object& array, const ArrayInfo& info) {
+std::unique_ptr<PackedChunks> PackedChunks::of(const hdf5::Object& array, const ArrayInfo& info,
+                                               std::size_t max_kept_bytes) {
   const hdf5::Handle creation =
       hdf5::own(H5Dget_create_plist(array.id), H5Pclose, array.unreadable());
   const hdf5::Handle type = hdf5::own(H5Dget_type(array.id), H5Tclose, array.unreadable());
@@ -122,6 +120,8 @@ std::unique_ptr<PackedChunks> PackedChunks::of(const hdf5::Object& array, const 
   chunks->row_axis_ = info.shape.size() == 3 ? 1 : 0;
   chunks->item_ = H5Tget_size(type);
   chunks->bytes_ = std::accumulate(chunk.begin(), chunk.end(), chunks->item_, std::multiplies<>());
+  chunks->max_kept_bytes_ = max_kept_bytes;
+  chunks->exec_.threads = thread_count({});
   return chunks;
 }
 
@@ -230,9 +230,10 @@ void PackedChunks::read(const hdf5::Object& array, Index begin, Index count, con
       chunk.start = starts[next];
       chunk.is_packed = true;
       fetch(array, chunk, what);
+      ++fetched_;
       chunks.push_back(std::move(chunk));
     }
-    parallel_for(std::ssize(chunks), {}, [&](Index i) {
+    parallel_for(std::ssize(chunks), exec_, [&](Index i) {
       Chunk& chunk = chunks[static_cast<std::size_t>(i)];
       try {
         if (chunk.is_packed) unpack(chunk);
@@ -246,7 +247,8 @@ void PackedChunks::read(const hdf5::Object& array, Index begin, Index count, con
       if (!chunk.failure.empty())  // the first one, whichever thread came first
         throw std::runtime_error(fmt::format("{}: {}", what, chunk.failure));
       const bool goes_on = chunk.start[row_axis_] + chunk_[row_axis_] > end;
-      if (goes_on && kept_bytes + bytes_ <= kMaxKeptBytes) {
+      // One at least: one chunk that holds all rows would else be unpacked for every block.
+      if (goes_on && (kept_.empty() || kept_bytes + bytes_ <= max_kept_bytes_)) {
         kept_bytes += bytes_;
         kept_.push_back(std::move(chunk));
       } else if (spare_.size() * bytes_ < kMaxSpareBytes) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "hdf5_object.h"
+#include "ood/exec.h"
 #include "ood/matrix.h"
 
 namespace ood {
@@ -23,17 +24,23 @@ struct RowTarget {
 
 /// The chunks of one array, for reading its rows from front to back. Memory: 64 MiB of chunks, or one larger
 /// chunk, packed and unpacked; as much to be used again; and chunks that reach beyond the rows that were read last, up
-/// to 256 MiB (what is more is unpacked again).
+/// to 256 MiB, but always one (what is more is unpacked again).
 class PackedChunks {
  public:
+  static constexpr std::size_t kMaxKeptBytes = 256 << 20;
   /// nullptr for an array that is not gzip's or shuffle's work alone, or whose values HDF5 has to convert: HDF5 reads
-  /// it. Call it inside a Section.
-  static std::unique_ptr<PackedChunks> of(const hdf5::Object& array, const ArrayInfo& info);
+  /// it. Chunks are unpacked on as many threads as the caller of this may use (thread_count({})). Call it inside a
+  /// Section.
+  static std::unique_ptr<PackedChunks> of(const hdf5::Object& array, const ArrayInfo& info,
+                                          std::size_t max_kept_bytes = kMaxKeptBytes);
 
   /// Reads rows [begin, begin + count). errors std::runtime_error "<what>: <reason>": a chunk that HDF5 cannot give,
   /// or that does not unpack to a chunk.
   void read(const hdf5::Object& array, Index begin, Index count, const RowTarget& to,
             const std::string& what);
+
+  /// Chunks that were fetched from the file and unpacked, a chunk twice if it was not kept.
+  Index fetched() const { return fetched_; }
 
  private:
   using Bytes = std::vector<unsigned char>;
@@ -59,8 +66,11 @@ class PackedChunks {
   std::size_t item_ = 0;          // bytes of a value
   std::size_t bytes_ = 0;         // of a chunk
   int shuffle_ = -1, gzip_ = -1;  // the place of each filter in the pipeline; -1: there is none
-  std::vector<Chunk> kept_;       // reach beyond the rows that were read last
-  std::vector<Chunk> spare_;      // their memory is used again
+  std::size_t max_kept_bytes_ = 0;
+  Exec exec_;
+  Index fetched_ = 0;
+  std::vector<Chunk> kept_;   // reach beyond the rows that were read last
+  std::vector<Chunk> spare_;  // their memory is used again
 };
 
 }  // namespace ood

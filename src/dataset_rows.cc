@@ -1,5 +1,7 @@
 #include "dataset_rows.h"
 
+#include <fmt/ranges.h>
+
 #include <cmath>
 
 #include "errors.h"
@@ -144,6 +146,10 @@ std::vector<Field> fields_of(const SourceInfo& info, const Inputs& wanted) {
 
 FieldArray open_for_reading(Field field, hdf5::Object array) {
   ArrayInfo info = hdf5::describe(array);
+  const std::vector<hsize_t> shape(info.shape.begin(), info.shape.end());
+  if (shape != field.shape)  // the file has changed since its structure was read
+    throw_invalid("{} has shape [{}], expected [{}]", array.where(), fmt::join(shape, ", "),
+                  fmt::join(field.shape, ", "));
   auto chunks = PackedChunks::of(array, info);
   return {std::move(field), std::move(array), std::move(info.dtype), std::move(chunks)};
 }

@@ -32,7 +32,7 @@ struct FieldArray {
   std::unique_ptr<PackedChunks> chunks{};  ///< if they are unpacked here and not by HDF5
 };
 
-/// For reading rows. Call it inside a Section.
+/// For reading rows. Call it inside a Section. errors std::invalid_argument: the array has not the shape of the field.
 FieldArray open_for_reading(Field field, hdf5::Object array);
 
 /// Reads rows [begin, begin + count) into the first rows of a row-major array that has room for

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <array>
-#include <future>
+#include <exception>
+#include <semaphore>
+#include <thread>
 
 #include "dataset_file.h"
 #include "dataset_layout.h"
@@ -94,16 +96,36 @@ class FileSource final : public BatchSource {
       buffer.set_rows(count);
     };
 
-    fill(buffers[0], 0);
-    for (Index begin = 0, turn = 0; begin < info_.rows; begin += block, turn = 1 - turn) {
-      BatchBuffer& current = buffers[static_cast<std::size_t>(turn)];
-      BatchBuffer& next = buffers[static_cast<std::size_t>(1 - turn)];
-      // if visit throws, the future's destructor waits for the reader
-      std::future<void> reader;
-      if (begin + block < info_.rows)
-        reader = std::async(std::launch::async, fill, std::ref(next), begin + block);
-      visit(current.view());
-      if (reader.valid()) reader.get();
+    if (block == info_.rows) {
+      fill(buffers[0], 0);
+      return visit(buffers[0].view());
+    }
+
+    // Filled in turns by one thread, so that there is one OpenMP team of it; a failure is told when it is its block's
+    // turn.
+    std::counting_semaphore<> to_fill(2), filled(0);
+    std::array<std::exception_ptr, 2> failures;
+    const std::jthread reader([&](const std::stop_token& stop) {
+      const std::stop_callback wake(stop, [&] { to_fill.release(); });  // visit has thrown
+      std::size_t turn = 0;
+      for (Index begin = 0; begin < info_.rows; begin += block, turn = 1 - turn) {
+        to_fill.acquire();
+        if (stop.stop_requested()) return;
+        try {
+          fill(buffers[turn], begin);
+        } catch (...) {
+          failures[turn] = std::current_exception();
+        }
+        filled.release();
+        if (failures[turn]) return;
+      }
+    });
+    std::size_t turn = 0;
+    for (Index begin = 0; begin < info_.rows; begin += block, turn = 1 - turn) {
+      filled.acquire();
+      if (failures[turn]) std::rethrow_exception(failures[turn]);
+      visit(buffers[turn].view());
+      to_fill.release();
     }
   }
 
@@ -111,8 +133,10 @@ class FileSource final : public BatchSource {
   std::vector<FieldArray> open(const Inputs& wanted) const {
     const hdf5::Section section;
     const std::string file = file_->info.path.string();
+    SourceInfo whole = info_;
+    whole.rows = file_rows_;
     std::vector<FieldArray> arrays;
-    for (Field& field : fields_of(info_, wanted)) {
+    for (Field& field : fields_of(whole, wanted)) {
       const std::string path = group_ + "/" + field.name;
       const hdf5::Handle access = chunk_cache(file_->handle, path, field);
       hdf5::Object array{
@@ -148,6 +172,7 @@ class FileSource final : public BatchSource {
   std::shared_ptr<const DatasetFile> file_;
   std::string group_;
   SourceInfo info_;
+  Index file_rows_ = info_.rows;
   Index begin_ = 0;  // the row of the file that row 0 is
 };
 

@@ -11,8 +11,10 @@
 
 namespace ood {
 
-SingleThreaded::SingleThreaded() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-SingleThreaded::~SingleThreaded() { omp_set_num_threads(before_); }
+ThreadLimit::ThreadLimit(int threads) : before_(omp_get_max_threads()) {
+  omp_set_num_threads(threads);
+}
+ThreadLimit::~ThreadLimit() { omp_set_num_threads(before_); }
 
 namespace {
 

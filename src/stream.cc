@@ -8,6 +8,7 @@
 #include "errors.h"
 #include "ood/kernels.h"
 #include "ood/linear_head.h"
+#include "single_threaded.h"
 
 namespace ood {
 
@@ -99,6 +100,7 @@ void stream(BatchSource& source, const Inputs& wanted, const Exec& exec,
   std::optional<HeadProduct> head;
   if (make_logits) head.emplace(*source.head());
 
+  const ThreadLimit limit(thread_count(exec));  // of what the source does
   Index rows = 0;
   source.read(stored, [&](const Batch& batch) {
     rows += batch.rows();

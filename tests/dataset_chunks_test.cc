@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "dataset_files.h"
+#include "dataset_rows.h"
 
 using namespace ood;
 using namespace ood::test;
@@ -140,6 +141,61 @@ TEST_CASE("dataset chunks: tall and narrow ones are kept from block to block") {
     const BatchBuffer rows = gather(*source);
     CHECK(std::memcmp(rows.features.data(), expected.data(), expected.size() * sizeof(float)) == 0);
   }
+}
+
+TEST_CASE("dataset chunks: one is kept however large, so that it is unpacked once") {
+  const TemporaryFolder folder;
+  const auto path = folder / "large.h5";
+  const Index n = 3000, block = 100;
+  for (const hsize_t columns :
+       {7u, 3u}) {  // of a chunk; an array of one chunk, of three side by side
+    CAPTURE(columns);
+    {
+      RawFile file(path);
+      make_array(file, "/train/features", {3000, 7}, {3000, columns}, H5T_IEEE_F32LE, kFilters[2]);
+    }
+    const auto expected = read_by_hdf5<float>(path, "/train/features", H5T_NATIVE_FLOAT, 3000 * 7);
+    const hid_t id = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+    {
+      const hdf5::Object root = hdf5::open_root(id, path.string());
+      const hdf5::Object array = *hdf5::find_array(*hdf5::find_group(root, "train"), "features");
+      for (const std::size_t max_kept_bytes : {std::size_t{1}, PackedChunks::kMaxKeptBytes}) {
+        CAPTURE(max_kept_bytes);
+        const auto chunks = PackedChunks::of(array, hdf5::describe(array), max_kept_bytes);
+        Matrix rows(n, 7);
+        for (Index begin = 0; begin < n; begin += block)
+          chunks->read(array, begin, block, {.floats = rows.row(begin).data(), .capacity = block},
+                       "the test");
+        CHECK(std::memcmp(rows.data(), expected.data(), expected.size() * sizeof(float)) == 0);
+        const Index others = columns == 7 ? 0 : 2;  // for every block where they are not kept
+        CHECK(chunks->fetched() == (max_kept_bytes == 1 ? 1 + others * (n / block) : 1 + others));
+      }
+    }
+    H5Fclose(id);
+  }
+}
+
+TEST_CASE("dataset chunks: an array that has another shape than its split is not read") {
+  const TemporaryFolder folder;
+  const auto path = folder / "changed.h5";
+  {
+    RawFile file(path);
+    make_array(file, "/train/features", {300, 7}, {100, 7}, H5T_IEEE_F32LE, kFilters[2]);
+  }
+  const hid_t id = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  for (const Shape& shape : {Shape{300, 7}, Shape{300, 6}, Shape{299, 7}, Shape{300}}) {
+    const hdf5::Object root = hdf5::open_root(id, path.string());
+    const std::string error = error_of(path, [&] {
+      open_for_reading({"features", shape},
+                       *hdf5::find_array(*hdf5::find_group(root, "train"), "features"));
+    });
+    if (shape == Shape{300, 7})
+      CHECK(error == "no error");
+    else
+      CHECK(error.starts_with(
+          "invalid_argument: changed.h5: /train/features has shape [300, 7], expected ["));
+  }
+  H5Fclose(id);
 }
 
 namespace {

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstdint>
 #include <fstream>
 #include <random>
@@ -303,10 +304,70 @@ TEST_CASE("dataset errors: declared sizes without values allocate nothing") {
           f.array("/train/features", {1 << 30, 4}, H5T_IEEE_F32LE, H5T_IEEE_F32LE, nullptr,
                   {{1 << 27, 4}});
         }) ==
-        "invalid_argument: bad.h5: /train/features has chunks of 2147483648 bytes, expected at "
-        "most 1073741824");
+        "invalid_argument: bad.h5: /train/features has chunks of 134217728 x 4 values of 4 bytes, "
+        "expected at most 1073741824 bytes");
   CHECK(declared("/head/weight", {1 << 15, 1 << 15}, {{1 << 10, 1 << 10}}) ==
         "invalid_argument: bad.h5: /head/weight has 0 chunks written, expected 1024");
+}
+
+TEST_CASE("dataset errors: chunks whose bytes wrap around 2^64") {
+  const TemporaryFolder folder;
+  const auto path = folder / "bad.h5";
+  // 2^64 bytes; one that wraps to less than HDF5's 4 GiB; no bytes at all
+  for (const auto& [rows, columns] :
+       {std::pair{1u << 31, 1u << 31}, std::pair{(1u << 31) - 46340, (1u << 31) + 46341},
+        std::pair{0u, 6u}, std::pair{100u, 0u}}) {
+    CAPTURE(rows);
+    CAPTURE(columns);
+    {
+      RawFile file(path);
+      file.floats("/train/features", {400, 6}, kOne, {{100, 6}, 4});
+    }
+    std::ifstream written(path, std::ios::binary);
+    std::string bytes{std::istreambuf_iterator<char>(written), {}};
+    // as the layout message has it: the chunk's shape and the bytes of a value
+    const auto message = [](std::array<std::uint32_t, 3> numbers) {
+      return std::string(reinterpret_cast<const char*>(numbers.data()), sizeof numbers);
+    };
+    const std::size_t at = bytes.find(message({100, 6, 4}));
+    REQUIRE(at != std::string::npos);
+    bytes.replace(at, 12, message({rows, columns, 4}));
+    write_bytes(path, bytes);
+    const std::string error = error_of(path, [&] { Dataset{path}; });
+    CAPTURE(error);
+    if (rows == 0 || columns == 0)  // in HDF5's words
+      CHECK(error.starts_with("runtime_error: bad.h5: /train/features cannot be opened: "));
+    else
+      CHECK(error == "invalid_argument: bad.h5: /train/features has chunks of " +
+                         std::to_string(rows) + " x " + std::to_string(columns) +
+                         " values of 4 bytes, expected at most 1073741824 bytes");
+  }
+}
+
+TEST_CASE("dataset errors: a chunk without filters that is shorter or longer than a chunk") {
+  const TemporaryFolder folder;
+  const auto path = folder / "bad.h5";
+  for (const std::uint32_t size : {16u, 2399u, 2400u, 2401u, 5000u}) {
+    CAPTURE(size);
+    {
+      RawFile file(path);
+      file.floats("/train/features", {400, 6}, kOne, {{100, 6}});
+    }
+    std::ifstream written(path, std::ios::binary);
+    std::string bytes{std::istreambuf_iterator<char>(written), {}};
+    // as the key of the chunk in the index has it: its bytes, no filter skipped, where it is
+    const std::array<std::uint32_t, 4> key{2400, 0, 200, 0};
+    const std::size_t at =
+        bytes.find(std::string(reinterpret_cast<const char*>(key.data()), sizeof key));
+    REQUIRE(at != std::string::npos);
+    bytes.replace(at, 4, reinterpret_cast<const char*>(&size), 4);
+    write_bytes(path, bytes);
+    CHECK(error_of(path, [&] { Dataset{path}; }) ==
+          (size == 2400
+               ? "no error"
+               : "invalid_argument: bad.h5: /train/features has 4 chunks of 2400 bytes but " +
+                     std::to_string(7200 + size) + " bytes in all, expected 9600"));
+  }
 }
 
 TEST_CASE("dataset errors: a small file with a large head") {

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "dataset_files.h"
+#include "ood/stream.h"
 
 using namespace ood;
 using namespace ood::test;
@@ -190,6 +191,51 @@ TEST_CASE("dataset source: a damaged chunk in the middle") {
       "failed");
   CHECK(rows == 16000);
 }
+
+TEST_CASE("dataset source: what visit throws ends the pass, wherever it is") {
+  const TemporaryFolder folder;
+  const auto path = folder / "thrown.h5";
+  {
+    RawFile file(path);
+    file.floats("/train/features", {80000, 2}, number, {{1000, 2}, 1});
+  }
+  const auto source = Dataset(path).source("train");
+  const auto blocks = std::ssize(blocks_of(*source, kEverything));
+  REQUIRE(blocks > 3);
+  for (std::ptrdiff_t last = 0; last < blocks; ++last) {
+    std::ptrdiff_t visited = 0;
+    CHECK_THROWS_AS(source->read(kEverything,
+                                 [&](const Batch&) {
+                                   if (visited++ == last) throw std::domain_error("enough");
+                                 }),
+                    std::domain_error);
+    CHECK(visited == last + 1);
+  }
+}
+
+#if defined(__linux__)
+TEST_CASE("dataset source: a pass unpacks on as many threads as it is given, and one that reads") {
+  const TemporaryFolder folder;
+  const auto path = folder / "threads.h5";
+  {
+    RawFile file(path);
+    file.floats("/train/features", {80000, 2}, number, {{1000, 2}, 1});
+  }
+  const auto source = Dataset(path).source("train");
+  const auto count = [] {
+    using Tasks = std::filesystem::directory_iterator;
+    return std::distance(Tasks("/proc/self/task"), Tasks());
+  };
+  const auto before = count();
+  for (const int threads : {1, 3, 1}) {
+    CAPTURE(threads);
+    std::ptrdiff_t most = 0;
+    stream(*source, {.features = true}, {.threads = threads},
+           [&](const Batch&) { most = std::max(most, count()); });
+    CHECK(most - before == threads);  // the one that reads is of its team
+  }
+}
+#endif
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define OOD_SANITIZED

@@ -67,11 +67,11 @@ class Dataset {
   /// that exist.
   const SplitInfo& at(std::string_view split) const;
   /// A source over one split. It reads row blocks aligned with the chunks, of at most 16,384 rows
-  /// and 16 MiB (4 MiB without chunks), the next one in the background while the current one is visited. Chunks of gzip
-  /// and shuffle are unpacked on all threads, which OMP_NUM_THREADS bounds. Memory, whatever n is:
-  /// two blocks and, for each compressed array, four times 64 MiB or four times one larger chunk at
-  /// most, and up to 256 MiB of chunks that reach from one block into the next. Valid on its own,
-  /// also after the Dataset is gone. Throws as at() does.
+  /// and 16 MiB (4 MiB without chunks), the next one in the background, by a thread of its own, while the current one is
+  /// visited. That thread unpacks chunks of gzip and shuffle on as many threads as the pass is given (stream()'s Exec; read()
+  /// alone: all, which OMP_NUM_THREADS bounds), beside those that visit uses. Memory, whatever n is: two blocks and, for each
+  /// compressed array, four times 64 MiB or four times one larger chunk at most, and up to 256 MiB of chunks that reach from
+  /// one block into the next. Valid on its own, also after the Dataset is gone. Throws as at() does.
   std::unique_ptr<BatchSource> source(std::string_view split) const;
   /// The same over rows [begin, end) alone, at least one; its row 0 is row `begin` of the split.
   std::unique_ptr<BatchSource> source(std::string_view split, Index begin, Index end) const;

@@ -13,9 +13,11 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <new>
+#include <numeric>
 #include <stdexcept>
 #include <system_error>
 
@@ -383,10 +385,32 @@ herr_t has_variable_text(hid_t object, const char* name, const H5A_info_t*, void
   return variable ? 1 : 0;
 }
 
-/// Whether an array has filters that HDF5 itself would undo: the reader undoes gzip and shuffle (src/dataset_chunks.cc).
+/// Whether a chunk without filters is short, and the sum of their sizes, which the reader checks, does not tell.
+bool has_hidden_short_chunk(hid_t array, hid_t creation) {
+  std::array<hsize_t, H5S_MAX_RANK> chunk{};
+  const int rank = H5Pget_chunk(creation, H5S_MAX_RANK, chunk.data());
+  const hid_t type = H5Dget_type(array), space = H5Dget_space(array);
+  const hsize_t bytes = std::accumulate(chunk.begin(), chunk.begin() + std::max(rank, 0),
+                                        hsize_t{H5Tget_size(type)}, std::multiplies<>());
+  hsize_t chunks = 0;
+  bool is_short = false;
+  if (H5Dget_num_chunks(array, space, &chunks) >= 0 && H5Dget_storage_size(array) == chunks * bytes)
+    for (hsize_t i = 0; i < chunks && !is_short; ++i) {
+      hsize_t size = 0;
+      is_short = H5Dget_chunk_info(array, space, i, chunk.data(), nullptr, nullptr, &size) < 0 ||
+                 size < bytes;
+    }
+  H5Sclose(space);
+  H5Tclose(type);
+  return is_short;
+}
+
+/// Whether HDF5 itself would read chunks that may not unpack to a chunk: the reader undoes gzip and shuffle
+/// (src/dataset_chunks.cc).
 bool hdf5_unpacks(hid_t array, hid_t creation) {
+  if (H5Pget_layout(creation) != H5D_CHUNKED) return false;
   const int filters = H5Pget_nfilters(creation);
-  if (filters <= 0) return false;
+  if (filters <= 0) return has_hidden_short_chunk(array, creation);
   const hid_t type = H5Dget_type(array);
   const std::size_t size = H5Tget_size(type);
   const bool swapped = size > 1 && H5Tget_order(type) != H5T_ORDER_LE;
