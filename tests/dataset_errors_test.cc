@@ -314,9 +314,10 @@ TEST_CASE("dataset errors: chunks whose bytes wrap around 2^64") {
   const TemporaryFolder folder;
   const auto path = folder / "bad.h5";
   // 2^64 bytes; one that wraps to less than HDF5's 4 GiB; no bytes at all
-  for (const auto& [rows, columns] :
-       {std::pair{1u << 31, 1u << 31}, std::pair{(1u << 31) - 46340, (1u << 31) + 46341},
-        std::pair{0u, 6u}, std::pair{100u, 0u}}) {
+  constexpr std::array<std::array<std::uint32_t, 2>, 4> kShapes{
+      {{1u << 31, 1u << 31}, {(1u << 31) - 46340, (1u << 31) + 46341}, {0, 6}, {100, 0}}};
+  for (const auto& shape : kShapes) {
+    const std::uint32_t rows = shape[0], columns = shape[1];
     CAPTURE(rows);
     CAPTURE(columns);
     {
