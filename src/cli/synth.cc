@@ -1,3 +1,4 @@
+#include <limits>
 #include <memory>
 
 #include "cli/commands.h"
@@ -38,7 +39,9 @@ void add_synth(CLI::App& app, Action& action) {
   command->add_option("--out,-o", arguments->out, "Feature file to write")->required();
   command->add_option("--test-rows", arguments->file.test_rows, "Rows of every other split")
       ->capture_default_str();
-  command->add_option("--seed", arguments->seed, "Of all random numbers")->capture_default_str();
+  command->add_option("--seed", arguments->seed, "Of all random numbers")
+      ->check(CLI::Range(Index{0}, std::numeric_limits<Index>::max()))  // -1 would be 2^64 - 1
+      ->capture_default_str();
   command->add_flag("--logits", arguments->file.logits,
                     "Store logits too; without, they are computed when rows are read");
   command->add_flag("--compress", arguments->compress, "gzip, which takes far longer to write");

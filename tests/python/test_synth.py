@@ -85,6 +85,7 @@ def test_same_rows_for_any_number_threads_and_storage(ood: Run, written: Path, t
         ((*PRESET[1:], "--rows", 99, "--out", "x.h5"), "rows has 99, expected at least 100"),
         ((*PRESET[1:], "--rows", 100, "--test-rows", 0, "--out", "x.h5"), "test_rows has 0, expected 1 or more"),
         ((*PRESET[1:], "--rows", 100), "--out is required"),
+        ((*PRESET[1:], "--rows", 100, "--seed", -1, "--out", "x.h5"), "--seed: Value -1 not in range 0 to"),
         ((*PRESET[1:], "--rows", 100, "--out", "nowhere/x.h5"), "nowhere/x.h5: cannot be written"),
     ])
 def test_errors(ood: Run, tmp_path: Path, monkeypatch, arguments, message) -> None:
