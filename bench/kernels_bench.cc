@@ -59,7 +59,10 @@ void reduce_rows(benchmark::State& state, const Kernel& kernel) {
 }
 
 void logit_shapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->Args({50000, 1000})->Args({10000, 10})->Unit(benchmark::kMicrosecond);
+  benchmark->Args({50000, 1000})
+      ->Args({10000, 100})
+      ->Args({10000, 10})
+      ->Unit(benchmark::kMicrosecond);
 }
 void feature_shapes(benchmark::internal::Benchmark* benchmark) {
   benchmark->Args({4096, 2048})->Args({4096, 342})->Unit(benchmark::kMicrosecond);
@@ -312,7 +315,10 @@ BENCHMARK(find_nonfinite_naive)->Apply(feature_shapes);
 // --- Products: n, d, m --------------------------------------------------------------------------
 
 void product_shapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->Args({4096, 342, 10})->Args({1024, 2048, 1000})->Unit(benchmark::kMicrosecond);
+  benchmark->Args({4096, 342, 10})
+      ->Args({4096, 342, 100})
+      ->Args({1024, 2048, 1000})
+      ->Unit(benchmark::kMicrosecond);
 }
 
 template <class Product>
@@ -342,7 +348,9 @@ BENCHMARK(matmul_nt_naive)->Apply(product_shapes);
 // --- Epilogues on a tile ------------------------------------------------------------------------
 
 void tile_shapes(benchmark::internal::Benchmark* benchmark) {
-  benchmark->Args({kernels::kTileRows, 1000})->Args({kernels::kTileRows, 10});
+  benchmark->Args({kernels::kTileRows, 1000})
+      ->Args({kernels::kTileRows, 100})
+      ->Args({kernels::kTileRows, 10});
   benchmark->Unit(benchmark::kMicrosecond);
 }
 
@@ -480,6 +488,7 @@ void class_moments(benchmark::State& state) {
 }
 BENCHMARK(class_moments)
     ->Args({40960, 342, 10})
+    ->Args({40960, 342, 100})
     ->Args({40960, 2048, 1000})
     ->Unit(benchmark::kMillisecond)
     ->UseManualTime();

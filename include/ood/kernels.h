@@ -204,7 +204,8 @@ void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
 /// |x_ik - c_ik|.
 void add_centered_scatter(const MatrixView& x, const MatrixD& centers,
                           std::span<const Index> centers_row, MatrixD& scatter);
-/// Adds sum_i y_i y_i^T to the lower triangle of scatter [d, d], y [n, d]; as above with c = 0.
-void add_scatter(const MatrixD& y, MatrixD& scatter);
+/// Adds sum_i y_i y_i^T to the lower triangle of scatter [d, d], y [n, d]; as above with c = 0. For several
+/// threads: only to the rows of one of `parts` parts, 0 <= part < parts, which together are all of them.
+void add_scatter(const MatrixD& y, MatrixD& scatter, Index part = 0, Index parts = 1);
 
 }  // namespace ood::kernels

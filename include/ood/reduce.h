@@ -16,7 +16,8 @@ namespace ood {
 /// A summary of rows that can be built piece by piece. A default-made one stands for no rows.
 ///   inputs()      what it reads of a batch
 ///   add(batch)    takes rows in
-///   merge(other)  takes in what another one summarised; `other` holds later rows
+///   merge(other)  takes in what another one summarised; `other` holds later rows. One that takes long has
+///                 merge(other, exec) too, which gives the same bits on any number of threads
 ///   visit(v)      shows its fields, by which ood/serialize.h writes it to bytes and back
 template <class A>
 concept Accumulator = std::copyable<A> &&
@@ -72,7 +73,14 @@ A reduce(BatchSource& source, const A& empty, const Exec& exec = {}) {
         part = empty;
         part.add(group.slice(begin, std::min(kBlockRows, rows - begin)));
       });
-      for (Index i = 0; i < count; ++i) total.merge(parts[static_cast<std::size_t>(i)]);
+      for (Index i = 0; i < count; ++i) {
+        const A& part = parts[static_cast<std::size_t>(i)];
+        if constexpr (requires { total.merge(part, exec); }) {
+          total.merge(part, exec);
+        } else {
+          total.merge(part);
+        }
+      }
     }
   });
   stream(source, empty.inputs(), exec, [&](const Batch& batch) { cutter.add(batch); });

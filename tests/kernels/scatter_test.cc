@@ -96,6 +96,27 @@ TEST_CASE("add_scatter: block after block is all at once") {
   }
 }
 
+TEST_CASE("add_scatter: the parts together are all of it, to the bit") {
+  for (const Index d : {0, 1, 23, 24, 25, 100, 342}) {
+    const MatrixD y = normal_rows(300, d, 35).cast<double>();
+    const MatrixD whole = scatter_of(y);
+    for (const Index parts : {1, 2, 3, 7, 40}) {
+      CAPTURE(d);
+      CAPTURE(parts);
+      MatrixD scatter = initial(d);
+      for (Index part = 0; part < parts; ++part) {
+        const MatrixD before = scatter;
+        kernels::add_scatter(y, scatter, part, parts);
+        if (parts == 2 && d >= 100) CHECK(scatter != before);
+      }
+      for (Index j = 0; j < d; ++j) CHECK(scatter.col(j).tail(d - j) == whole.col(j).tail(d - j));
+    }
+  }
+  MatrixD scatter = initial(3);
+  for (const Index part : {-1, 2})
+    CHECK_THROWS_AS(kernels::add_scatter(MatrixD(2, 3), scatter, part, 2), std::invalid_argument);
+}
+
 TEST_CASE("add_scatter: what is not a number stays in its row and column") {
   for (const Index d : {1, 5, 6, 7, 13, 25, 30})
     for (const Index bad : {Index{0}, d / 2, d - 1}) {

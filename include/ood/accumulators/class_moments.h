@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ood/batch.h"
+#include "ood/exec.h"
 #include "ood/fields.h"
 #include "ood/kernels.h"
 
@@ -43,12 +44,17 @@ class ClassMoments {
       if (count > 0) means.row(c) /= static_cast<double>(count);
     }
     kernels::add_centered_scatter(z, means, y, scatter_);
-    merge_means(counts, means);
+    merge_means(counts, means, {.threads = 1});
   }
 
-  void merge(const ClassMoments& other) {
-    scatter_ += other.scatter_;
-    merge_means(other.counts_, other.means_);
+  /// Costs up to C D^2 multiplications: on the threads of `exec`, the same bits on any number.
+  void merge(const ClassMoments& other, const Exec& exec = {.threads = 1}) {
+    const Index parts = thread_count(exec);
+    parallel_for(parts, exec, [&](Index part) {
+      const Index first = dim() * part / parts, rows = dim() * (part + 1) / parts - first;
+      scatter_.middleRows(first, rows) += other.scatter_.middleRows(first, rows);
+    });
+    merge_means(other.counts_, other.means_, exec);
   }
 
   Index classes() const { return means_.rows(); }
@@ -104,7 +110,7 @@ class ClassMoments {
 
  private:
   /// Takes in classes whose scatter about their own means is in scatter_ already.
-  void merge_means(const std::vector<Index>& counts, const MatrixD& means) {
+  void merge_means(const std::vector<Index>& counts, const MatrixD& means, const Exec& exec) {
     // A class in both: the scatter grows by (n_a n_b / n) delta delta^T, delta = mu_b - mu_a
     MatrixD moved(classes(), dim());
     Index in_both = 0;
@@ -119,7 +125,9 @@ class ClassMoments {
       own += more;
     }
     moved.conservativeResize(in_both, dim());
-    kernels::add_scatter(moved, scatter_);
+    const Index parts = thread_count(exec);
+    parallel_for(parts, exec,
+                 [&](Index part) { kernels::add_scatter(moved, scatter_, part, parts); });
   }
 
   std::vector<Index> counts_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "ood/batch.h"
+#include "ood/exec.h"
 #include "ood/fields.h"
 #include "ood/kernels.h"
 
@@ -29,6 +30,10 @@ class Normalized {
   }
 
   void merge(const Normalized& other) { inner_.merge(other.inner_); }
+  void merge(const Normalized& other, const Exec& exec) requires requires(A inner) {
+    inner.merge(inner, exec);
+  }
+  { inner_.merge(other.inner_, exec); }
 
   /// Hands the other accumulator over.
   A take() && { return std::move(inner_); }

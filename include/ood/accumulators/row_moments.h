@@ -22,7 +22,9 @@ class RowMoments {
     moments_.add(labelled);
   }
 
-  void merge(const RowMoments& other) { moments_.merge(other.moments_); }
+  void merge(const RowMoments& other, const Exec& exec = {.threads = 1}) {
+    moments_.merge(other.moments_, exec);
+  }
 
   Index rows() const { return moments_.rows(); }
   /// mu, [D]. Needs a row.

@@ -7,6 +7,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "ood/kernels.h"
 
@@ -71,13 +72,14 @@ HWY_INLINE void tile(const double* HWY_RESTRICT panel_i, size_t i,
     for (size_t j = 0; j < tile_cols; ++j) s[c * stride + j] += buffer[c * kMaxWidth + j];
 }
 
-/// packed: panels of `width` columns, each [rows, width]; zero behind the last column.
-void AddPacked(const double* packed, size_t rows, size_t cols, double* s) {
+/// packed: panels of `width` columns, each [rows, width]; zero behind the last column. Adds to the rows of S
+/// that panels [first, last) stand for.
+void AddPacked(const double* packed, size_t rows, size_t cols, size_t first, size_t last,
+               double* s) {
   const size_t width = PanelWidth();
-  const size_t panels = (cols + width - 1) / width;
-  for (size_t pj = 0; pj < panels; ++pj) {
+  for (size_t pj = 0; pj < last; ++pj) {
     const size_t j = pj * width, tile_cols = std::min(width, cols - j);
-    for (size_t pi = pj; pi < panels; ++pi)
+    for (size_t pi = std::max(pj, first); pi < last; ++pi)
       for (size_t i = 0; i < width && pi * width + i < cols; i += kTileColumns) {
         const size_t row = pi * width + i;
         tile(packed + pi * rows * width, i, packed + pj * rows * width, rows, width,
@@ -166,18 +168,28 @@ void require_square(const char* kernel, Index cols, const MatrixD& scatter) {
                   scatter.cols(), cols, cols);
 }
 
+/// Where the part-th of `parts` begins, so that the triangle's parts have about the same area.
+Index first_panel(Index panels, Index part, Index parts) {
+  return static_cast<Index>(
+      std::round(static_cast<double>(panels) *
+                 std::sqrt(static_cast<double>(part) / static_cast<double>(parts))));
+}
+
 /// Calls pack(first, count, packed) for each block of n rows, and adds what it packed.
 template <class Pack>
-void add_in_blocks(Index n, Index d, MatrixD& scatter, const Pack& pack) {
+void add_in_blocks(Index n, Index d, MatrixD& scatter, const Pack& pack, Index part = 0,
+                   Index parts = 1) {
   ensure_simd_target();
   const auto width = static_cast<Index>(HWY_DYNAMIC_DISPATCH(PanelWidth)());
   const Index panels = (d + width - 1) / width;
+  const auto begin = static_cast<size_t>(first_panel(panels, part, parts)),
+             end = static_cast<size_t>(first_panel(panels, part + 1, parts));
   VectorD packed(panels * width * std::min(n, kRowsAtOnce));
   for (Index first = 0; first < n; first += kRowsAtOnce) {
     const Index count = std::min(kRowsAtOnce, n - first);
     pack(first, static_cast<size_t>(count), packed.data());
     HWY_DYNAMIC_DISPATCH(AddPacked)
-    (packed.data(), static_cast<size_t>(count), static_cast<size_t>(d), scatter.data());
+    (packed.data(), static_cast<size_t>(count), static_cast<size_t>(d), begin, end, scatter.data());
   }
 }
 
@@ -201,13 +213,18 @@ void add_centered_scatter(const MatrixView& x, const MatrixD& centers,
   });
 }
 
-void add_scatter(const MatrixD& y, MatrixD& scatter) {
+void add_scatter(const MatrixD& y, MatrixD& scatter, Index part, Index parts) {
   require_square("add_scatter", y.cols(), scatter);
-  add_in_blocks(y.rows(), y.cols(), scatter, [&](Index first, size_t count, double* packed) {
-    const auto cols = static_cast<size_t>(y.cols());
-    HWY_DYNAMIC_DISPATCH(PackRows)
-    (y.data() + first * y.cols(), cols, count, cols, packed);
-  });
+  if (part < 0 || part >= parts)
+    throw_invalid("add_scatter: part has {}, expected [0, {})", part, parts);
+  add_in_blocks(
+      y.rows(), y.cols(), scatter,
+      [&](Index first, size_t count, double* packed) {
+        const auto cols = static_cast<size_t>(y.cols());
+        HWY_DYNAMIC_DISPATCH(PackRows)
+        (y.data() + first * y.cols(), cols, count, cols, packed);
+      },
+      part, parts);
 }
 
 }  // namespace ood::kernels
