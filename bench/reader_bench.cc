@@ -151,7 +151,10 @@ void BM_read_feature_file(benchmark::State& state) {
   state.counters["H5Dread_GB/s"] = gigabytes / median(bare);
   state.counters["file_GB/s"] =  // of what lies on disk, from the page cache
       static_cast<double>(std::filesystem::file_size(file.path())) * 1e-9 / median(bytes);
+  state.counters["work_ms"] = 1e3 * median(ours);
+  state.counters["other_ms"] = 1e3 * median(bare);
   state.counters["times_H5Dread"] = median(wall_ratios);
+  state.counters["goal"] = 0.9;
   state.counters["times_H5Dread_work"] = median(work_ratios);
 }
 BENCHMARK(BM_read_feature_file)

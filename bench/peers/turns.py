@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -43,11 +44,15 @@ def _serve(work_name: str, divisor: int, contender_name: str, turns: Connection)
 class Player:
     """A contender at work elsewhere."""
 
-    def __init__(self, work: str, divisor: int, contender: str) -> None:
+    def __init__(self, work: str, divisor: int, contender: str,
+                 environment: Mapping[str, str] | None = None) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._turns, other = spawn.Pipe()
         self._process = spawn.Process(target=_serve, args=(work, divisor, contender, other), daemon=True)
+        os.environ.update(environment or {})  # of this process while the other one starts
         self._process.start()
+        for name in environment or {}:
+            del os.environ[name]
         other.close()
 
     def answer(self, expected: str) -> object:
@@ -102,7 +107,7 @@ def compare(name: str, divisor: int = 1, rounds: int | None = None) -> list[Comp
         scores = np.asarray(us.answer("scores"))
         for peer in work.peers:
             result = Comparison(name, peer.name, peer.goal, rows=peer.rows)
-            them = Player(name, divisor, peer.name)
+            them = Player(name, divisor, peer.name, peer.environment)
             try:
                 theirs = np.asarray(them.answer("scores"))
                 result.scale = len(scores) / len(theirs) if peer.rows else 1.0
@@ -124,9 +129,13 @@ def compare(name: str, divisor: int = 1, rounds: int | None = None) -> list[Comp
     return found
 
 
-def hold_threads(count: int) -> None:
-    """For this process and its children, before they load what obeys. Threads that wait sleep, so that
-    those of one process are not in the way of another's."""
+def set_environment(count: int) -> None:
+    """For this process and its children, before they load what obeys: so many threads, and OpenBLAS as it is
+    installed, whatever kernels the shell asks it for.
+
+    Threads that wait sleep, so that those of one process are not in the way of another's."""
+    for name in [name for name in os.environ if name.startswith("OPENBLAS_")]:
+        del os.environ[name]
     for library in ("OMP", "OPENBLAS", "MKL", "BLIS"):
         os.environ[f"{library}_NUM_THREADS"] = str(count)
     os.environ["OMP_WAIT_POLICY"] = "passive"

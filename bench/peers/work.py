@@ -21,6 +21,8 @@ class Contender:
     #: Rows that it is given of the data's test rows, where all would take too long: its time is
     #: proportional to them, as it goes row by row or batch by batch.
     rows: int | None = None
+    #: Variables of its process, which are not set elsewhere.
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
