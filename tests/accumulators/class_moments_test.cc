@@ -91,6 +91,22 @@ TEST_CASE("class_moments: merged halves equal the whole to 1e-10, also by way of
   }
 }
 
+TEST_CASE("class_moments: merged on any number of threads, to the bit") {
+  const auto data = test::make_synthetic(900, 100, 5, 6);  // wider than the parts that threads take
+  const Batch all = data.batch();
+  const auto merged = [&](int threads) {
+    ClassMoments total(5, 100), later(5, 100);
+    total.add(all.slice(0, 400));
+    later.add(all.slice(400, 500));
+    total.merge(later, {.threads = threads});
+    return total;
+  };
+  const ClassMoments one = merged(1);
+  CHECK(relative(one.within_covariance(), two_pass(data, 5).within) < 1e-12);
+  for (const int threads : {2, 3, 7})
+    CHECK(merged(threads).within_covariance() == one.within_covariance());
+}
+
 TEST_CASE("class_moments: classes that one half does not have") {
   auto data = test::make_synthetic(1'000, 4, 2, 6);
   std::fill(data.labels.begin(), data.labels.begin() + 500, 0);
