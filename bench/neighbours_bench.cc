@@ -43,8 +43,9 @@ struct Problem {
 
   /// Rows that were compared one by one, for a query.
   double search(const NeighbourSearch& by) {
-    return static_cast<double>(by.find(queries, bank, kNearest, found)) /
-           static_cast<double>(kQueries);
+    Index compared = 0;
+    by.find(queries, bank, kNearest, found, &compared);
+    return static_cast<double>(compared) / static_cast<double>(kQueries);
   }
 
   template <class Epilogue>

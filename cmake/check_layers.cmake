@@ -20,11 +20,11 @@ endmacro()
 # header has a layer; other files of src/ may have none.
 set(layers
   "matrix"
-  "batch|copies|exec|fields|log_softmax|logistic_regression|random|row_sample|scratch|serialize|weibull_tail|weight_distances"
-  "activation_shaping|kernels|kernels/.*|linear_head|nearest_mean|neighbour_search|predicted_class|principal_space|reduce|residual_space|spectrum|stream"
+  "batch|devices|exec|fields|log_softmax|logistic_regression|random|row_sample|scratch|serialize|weibull_tail|weight_distances"
+  "activation_shaping|copies|kernels|kernels/.*|linear_head|nearest_mean|neighbour_search|principal_space|reduce|residual_space|spectrum|stream"
   "accumulators/.*"
   "curves|drift|importance|intervals|metrics|quantiles|ranking|threshold"
-  "detector"
+  "detector|detector_device|cuda"
   "members|score_combination"
   "detectors/.*"
   "detectors"
@@ -67,6 +67,9 @@ macro(check_include)
   endif()
   if(header MATCHES "^(oneapi/)?dnnl" AND NOT file STREQUAL "src/kernels/matmul.cc")
     violation("includes ${include}; oneDNN is for src/kernels/matmul.cc")
+  endif()
+  if(header MATCHES "^(cuda|cublas|cub/|thrust/)[a-zA-Z_0-9/.]*$" AND NOT file MATCHES "^src/kernels/cuda/")
+    violation("includes ${include}; CUDA is for src/kernels/cuda/")
   endif()
   if(header STREQUAL "omp.h" AND NOT file STREQUAL "src/parallel.cc")
     violation("includes ${include}; OpenMP is for src/parallel.cc")

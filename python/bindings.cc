@@ -1,6 +1,7 @@
 #include "bindings.h"
 
 #include "cli/commands.h"
+#include "ood/devices.h"
 #include "ood/exec.h"
 #include "ood/kernels.h"
 #include "ood/version.h"
@@ -20,6 +21,16 @@ int run_command(const std::vector<py::bytes>& arguments) {
   return cli::run_command(static_cast<int>(texts.size()), pointers.data());
 }
 
+py::list devices() {
+  py::list list;
+  for (const DeviceInfo& info : cuda::devices())
+    list.append(
+        py::make_tuple(info.device.name(), info.name,
+                       py::make_tuple(info.compute_capability / 10, info.compute_capability % 10),
+                       info.memory, info.free));
+  return list;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_ood, module) {
@@ -32,6 +43,10 @@ PYBIND11_MODULE(_ood, module) {
   module.def("run_command", &run_command, py::arg("arguments"));
   module.def(
       "thread_count", [](int threads) { return thread_count({threads}); }, py::arg("threads"));
+  module.def(
+      "device_name", [](const std::string& device) { return Device::parse(device).name(); },
+      py::arg("device"));
+  module.def("devices", &devices);
   module.def("simd_target", [] { return std::string(kernels::simd_target()); });
 }
 

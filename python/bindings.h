@@ -17,6 +17,7 @@
 #include "ood/batch.h"
 #include "ood/dataset.h"
 #include "ood/detector.h"
+#include "ood/devices.h"
 #include "ood/model_file.h"
 
 namespace ood::python {
@@ -52,11 +53,18 @@ struct Source {
   py::object owner;  // what the source reads from
 };
 
-/// std::runtime_error of files as Python's OSError.
+/// As Python's callers say it.
+inline Exec exec_of(int threads, const std::string& device) {
+  return {.threads = threads, .device = Device::parse(device)};
+}
+
+/// std::runtime_error of files as Python's OSError; of a device it stays a RuntimeError.
 template <class Work>
 auto with_os_errors(const Work& work) {
   try {
     return work();
+  } catch (const DeviceError&) {
+    throw;
   } catch (const std::runtime_error& error) {
     py::gil_scoped_acquire hold;
     py::set_error(PyExc_OSError, error.what());

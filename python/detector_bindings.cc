@@ -2,6 +2,7 @@
 
 #include "bindings.h"
 #include "errors.h"
+#include "ood/cuda.h"
 #include "ood/evaluate.h"
 #include "ood/fit_model.h"
 #include "ood/registry.h"
@@ -112,13 +113,14 @@ void fit_dataset(Model& model, const Dataset& dataset, int threads) {
 /// file, split: where the rows come from, "" if from memory. part: there are more of them there.
 void calibrate_model(Model& model, const Source& rows, const std::string& file,
                      const std::string& split, const std::string& hash, bool part, double alpha,
-                     bool by_class, int threads) {
+                     bool by_class, int threads, const std::string& device) {
+  const Exec exec = exec_of(threads, device);
   if (!(alpha >= 0 && alpha < 1))
     throw_invalid("calibrate: alpha has {}, expected 0 or more, below 1", alpha);
   py::gil_scoped_release release;
   with_os_errors([&] {
     const SourceInfo& info = rows.source->info();
-    model.calibration = calibrate(*model.detector, *rows.source, by_class, {.threads = threads});
+    model.calibration = calibrate(*model.detector, *rows.source, by_class, exec);
     const bool in_memory = dynamic_cast<MemorySource*>(rows.source.get()) != nullptr;
     model.calibrated_on = {
         .file = file,
@@ -145,14 +147,16 @@ void require_calibrated(const Model& model) {
                   model.detector->name());
 }
 
-DoubleArray p_values_of_source(const Model& model, const Source& rows, int threads) {
+DoubleArray p_values_of_source(const Model& model, const Source& rows, int threads,
+                               const std::string& device) {
+  const Exec exec = exec_of(threads, device);
   require_calibrated(model);
   DoubleArray out(rows.source->info().rows);
   const std::span<double> values = values_of(out);
   py::gil_scoped_release release;
   with_os_errors([&] {
-    stream(*rows.source, model.needs(), {threads}, [&](const Batch& batch) {
-      const auto scores = model.detector->score(batch, {threads});
+    stream(*rows.source, model.needs(), exec, [&](const Batch& batch) {
+      const auto scores = model.detector->score(batch, exec);
       model.p_values(batch, scores,
                      values.subspan(static_cast<std::size_t>(batch.first_row), scores.size()));
     });
@@ -160,12 +164,14 @@ DoubleArray p_values_of_source(const Model& model, const Source& rows, int threa
   return out;
 }
 
-DoubleArray p_values_of_arrays(const Model& model, const Arrays& arrays, int threads) {
+DoubleArray p_values_of_arrays(const Model& model, const Arrays& arrays, int threads,
+                               const std::string& device) {
+  const Exec exec = exec_of(threads, device);
   require_calibrated(model);
   DoubleArray out(arrays.batch().rows());
   const std::span<double> values = values_of(out);
   py::gil_scoped_release release;
-  const auto scores = model.detector->score(arrays.batch(), {.threads = threads});
+  const auto scores = model.detector->score(arrays.batch(), exec);
   model.p_values(arrays.batch(), scores, values);
   return out;
 }
@@ -222,18 +228,20 @@ Model model_from_bytes(const py::bytes& detector, const py::bytes& calibration, 
 }
 
 /// Streamed, with logits from features and head where they are not stored.
-FloatArray score_source(const Model& model, const Source& rows, int threads) {
+FloatArray score_source(const Model& model, const Source& rows, int threads,
+                        const std::string& device) {
+  const Exec exec = exec_of(threads, device);
   FloatArray out(rows.source->info().rows);
   const std::span<float> scores(out.mutable_data(), static_cast<std::size_t>(out.size()));
   py::gil_scoped_release release;
   with_os_errors([&] {
     const Detector& detector = *model.detector;
     with_context(fmt::format("{}.score", detector.name()), [&] {
-      stream(*rows.source, detector.needs().score, {threads}, [&](const Batch& batch) {
+      stream(*rows.source, detector.needs().score, exec, [&](const Batch& batch) {
         detector.score(batch,
                        scores.subspan(static_cast<std::size_t>(batch.first_row),
                                       static_cast<std::size_t>(batch.rows())),
-                       {threads});
+                       exec);
       });
     });
   });
@@ -241,12 +249,22 @@ FloatArray score_source(const Model& model, const Source& rows, int threads) {
 }
 
 /// Rows in memory: no check of their values, as in C++; a row with NaN scores NaN.
-FloatArray score_arrays(const Model& model, const Arrays& arrays, int threads) {
+FloatArray score_arrays(const Model& model, const Arrays& arrays, int threads,
+                        const std::string& device) {
+  const Exec exec = exec_of(threads, device);
   FloatArray out(arrays.batch().rows());
   const std::span<float> scores(out.mutable_data(), static_cast<std::size_t>(out.size()));
   py::gil_scoped_release release;
-  model.detector->score(arrays.batch(), scores, {.threads = threads});
+  model.detector->score(arrays.batch(), scores, exec);
   return out;
+}
+
+/// Rows and `out`, an address, in the memory of the device, whose `stream` is told what to do with them.
+void score_in_place(const Model& model, const Arrays& arrays, std::uintptr_t out,
+                    const std::string& device, std::uintptr_t stream) {
+  py::gil_scoped_release release;
+  cuda::score(*model.detector, arrays.batch(), reinterpret_cast<float*>(out), Device::parse(device),
+              reinterpret_cast<void*>(stream));
 }
 
 py::dict needs_of(const Needs& needs) {
@@ -345,17 +363,21 @@ void bind_detectors(py::module_& module) {
       .def("set_fitted_on", &set_fitted_on, py::arg("file"), py::arg("split"),
            py::arg("fingerprint"))
       .def("fit_dataset", &fit_dataset, py::arg("dataset"), py::arg("threads"))
-      .def("score", &score_arrays, py::arg("arrays"), py::arg("threads"))
-      .def("score_source", &score_source, py::arg("source"), py::arg("threads"))
+      .def("score", &score_arrays, py::arg("arrays"), py::arg("threads"), py::arg("device"))
+      .def("score_in_place", &score_in_place, py::arg("arrays"), py::arg("out"), py::arg("device"),
+           py::arg("stream"))
+      .def("score_source", &score_source, py::arg("source"), py::arg("threads"), py::arg("device"))
       .def("calibrate", &calibrate_model, py::arg("rows"), py::arg("file"), py::arg("split"),
            py::arg("fingerprint"), py::arg("part"), py::arg("alpha"), py::arg("by_class"),
-           py::arg("threads"))
+           py::arg("threads"), py::arg("device"))
       .def_property_readonly("calibrated", &Model::calibrated)
       .def_property_readonly("calibration", &calibration_of)
       .def_property_readonly("fitted_on",
                              [](const Model& model) { return dict_of(model.fitted_on); })
-      .def("p_values", &p_values_of_arrays, py::arg("arrays"), py::arg("threads"))
-      .def("p_values_of_source", &p_values_of_source, py::arg("source"), py::arg("threads"))
+      .def("p_values", &p_values_of_arrays, py::arg("arrays"), py::arg("threads"),
+           py::arg("device"))
+      .def("p_values_of_source", &p_values_of_source, py::arg("source"), py::arg("threads"),
+           py::arg("device"))
       .def(
           "save",
           [](const Model& model, const std::filesystem::path& path) {

@@ -15,12 +15,12 @@ using Progress = std::function<void(const std::string& step, double done)>;
 /// The report, and the detectors as they were fitted.
 std::pair<Report, std::vector<Model>> evaluate_models(const Dataset& dataset,
                                                       const std::vector<const Model*>& models,
-                                                      int threads,
+                                                      int threads, const std::string& device,
                                                       const std::vector<std::string>& without,
                                                       bool curves, const Progress& progress) {
   std::vector<std::unique_ptr<Detector>> detectors;
   for (const Model* model : models) detectors.push_back(model->detector->clone());
-  EvaluateOptions options{.exec = {.threads = threads}, .without = without, .curves = curves};
+  EvaluateOptions options{.exec = exec_of(threads, device), .without = without, .curves = curves};
   options.progress = [&](std::string_view step, double done) {
     py::gil_scoped_acquire hold;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -51,7 +51,8 @@ void bind_reports(py::module_& module) {
       .def("json", &to_json)
       .def("html", &to_html);
   module.def("evaluate", &evaluate_models, py::arg("dataset"), py::arg("models"),
-             py::arg("threads"), py::arg("without"), py::arg("curves"), py::arg("progress"));
+             py::arg("threads"), py::arg("device"), py::arg("without"), py::arg("curves"),
+             py::arg("progress"));
   module.def(
       "write_file",
       [](const std::string& path, const std::string& text) {
@@ -60,10 +61,10 @@ void bind_reports(py::module_& module) {
       py::arg("path"), py::arg("text"));
   module.def(
       "missing_inputs",
-      [](const Dataset& dataset, const Model& model) {
-        return missing_inputs(dataset.info(), *model.detector);
+      [](const Dataset& dataset, const Model& model, const std::string& device) {
+        return missing_inputs(dataset.info(), *model.detector, Device::parse(device));
       },
-      py::arg("dataset"), py::arg("model"));
+      py::arg("dataset"), py::arg("model"), py::arg("device"));
 }
 
 }  // namespace ood::python

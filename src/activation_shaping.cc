@@ -1,6 +1,5 @@
 #include "ood/activation_shaping.h"
 
-#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -8,28 +7,25 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "kernels/bodies/shaping.h"
+#include "kernels/cpu/shapes.h"
+#include "kernels/device.h"
 #include "ood/kernels.h"
 #include "ood/scratch.h"
 
 namespace ood {
 
+namespace bodies = kernels::bodies;
+using kernels::placed, kernels::rows_in, kernels::rows_out;
+using kernels::require_shape, kernels::require_size;
+
 namespace {
 
-MatrixView as_matrix(std::span<const float> row) {
-  return {row.data(), 1, std::ssize(row), std::ssize(row)};
-}
-
-/// The k-th largest entry of a row, 1 <= k <= D.
-float kth_largest(std::span<const float> row, Index k) {
-  float kth = 0;
-  kernels::row_kth_largest(as_matrix(row), k, std::span(&kth, 1));
-  return kth;
-}
-
-double sum_above(std::span<const float> row, float t) {
-  double sum = 0;
-  kernels::row_sum_above(as_matrix(row), std::span(&t, 1), std::span(&sum, 1));
-  return sum;
+[[noreturn]] void throw_negative(float value, Index row, Index column) {
+  throw std::domain_error(
+      fmt::format("features has {} at row {}, column {}, expected 0 or more, as after a ReLU; "
+                  "relu = true takes negative entries for 0",
+                  value, row, column));
 }
 
 /// Whether a row may hold an entry below 0: by the signs, which a compiler can make vectors of.
@@ -39,11 +35,53 @@ bool has_sign(std::span<const float> row) {
   return signs < 0;
 }
 
+void non_negative_rows_on_device(const Batch& tile, bool relu, MatrixMap out,
+                                 kernels::DeviceQueue& queue) {
+  Scratch scratch;
+  Index* const columns = relu ? nullptr : scratch.span<Index>(out.rows()).data();
+  queue.run(bodies::NonNegativeRows{rows_in(*tile.features), rows_out(out), columns}, out.rows());
+  if (relu || out.rows() == 0) return;
+  bodies::Negative* const first = scratch.span<bodies::Negative>(1).data();
+  queue.run(bodies::FirstNegative{rows_in(*tile.features), columns, first}, 1);
+  bodies::Negative found;
+  kernels::read_back(first, 1, &found);
+  if (found.row >= 0) throw_negative(found.value, tile.first_row + found.row, found.column);
+}
+
+double sum_above(const MatrixView& row, float t) {
+  double sum = 0;
+  kernels::row_sum_above(row, std::span(&t, 1), std::span(&sum, 1));
+  return sum;
+}
+
+/// r of a single row.
+double sum_ratio(const MatrixView& row, Index k) {
+  float least = 0;
+  kernels::row_kth_largest(row, k, std::span(&least, 1));
+  if (std::isnan(least)) return std::numeric_limits<double>::quiet_NaN();
+  const double part = sum_above(row, least) + static_cast<double>(k) * static_cast<double>(least);
+  return part > 0 ? sum_above(row, 0.0f) / part : 1;
+}
+
+MatrixView row_of(const MatrixView& x, Index i) { return {x.row_data(i), 1, x.cols(), x.cols()}; }
+
+/// Where the k largest entries of each row are.
+bodies::LargestEntries find_largest(const MatrixView& x, Index k, Scratch& scratch) {
+  const std::span<float> least = scratch.span<float>(x.rows());
+  const std::span<Index> end = scratch.span<Index>(x.rows());
+  kernels::row_kth_largest(x, k, least);
+  kernels::run(bodies::LargestEnds{rows_in(x), k, least.data(), end.data()}, x.rows());
+  return {least.data(), end.data()};
+}
+
 }  // namespace
 
 void non_negative_rows(const Batch& tile, bool relu, MatrixMap out) {
+  require_shape("non_negative_rows", out, tile.features->rows(), tile.features->cols());
+  if (kernels::DeviceQueue* const queue = kernels::device_queue())
+    return non_negative_rows_on_device(tile, relu, out, *queue);
   Scratch scratch;
-  std::pmr::vector<float> largest(static_cast<std::size_t>(out.rows()), &scratch);
+  const std::span<float> largest = scratch.span<float>(out.rows());
   kernels::row_max(*tile.features, largest);
   out = *tile.features;
   for (Index i = 0; i < out.rows(); ++i) {
@@ -59,41 +97,100 @@ void non_negative_rows(const Batch& tile, bool relu, MatrixMap out) {
     if (!has_sign({row.data(), static_cast<std::size_t>(row.size())})) continue;
     Index j = 0;
     if (const float least = row.minCoeff(&j); least < 0)
-      throw std::domain_error(
-          fmt::format("features has {} at row {}, column {}, expected 0 or more, as after a ReLU; "
-                      "relu = true takes negative entries for 0",
-                      least, tile.first_row + i, j));
+      throw_negative(least, tile.first_row + i, j);
   }
 }
 
-Index kept_entries(Index dim, double percentile) {
-  // nearbyint would obey the rounding mode of the thread
-  const double share = static_cast<double>(dim) * percentile / 100;
-  const double floor = std::floor(share);
-  const bool up = share - floor > 0.5 || (share - floor == 0.5 && std::fmod(floor, 2) != 0);
-  return std::max<Index>(1, dim - static_cast<Index>(floor + (up ? 1 : 0)));
+Index kept_entries(Index dim, double percentile) { return bodies::kept_entries(dim, percentile); }
+
+void kept_by_rank(std::span<const double> q, std::span<const double> sorted, double least,
+                  double most, Index dim, std::span<Index> out) {
+  require_size("kept_by_rank", "out", out.size(), std::ssize(q));
+  kernels::run(bodies::KeptByRank{q.data(), placed(sorted), std::ssize(sorted), least, most, dim,
+                                  out.data()},
+               std::ssize(q));
 }
 
-void largest_entries(std::span<const float> row, Index k, std::pmr::vector<Index>& columns) {
-  k = std::min<Index>(k, std::ssize(row));
-  const float least = kth_largest(row, k);
-  columns.resize(row.size());
-  std::size_t count = 0;
-  for (std::size_t j = 0; j < row.size(); ++j) {  // without a branch, which would be guessed wrong
-    columns[count] = static_cast<Index>(j);
-    count += row[j] >= least ? 1 : 0;
-  }
-  columns.resize(count);
-  if (std::ssize(columns) == k) return;
-  const auto is_least = [&](Index j) { return row[static_cast<std::size_t>(j)] == least; };
-  Index ties = k - (std::ssize(columns) - std::ranges::count_if(columns, is_least));
-  std::erase_if(columns, [&](Index j) { return is_least(j) && ties-- <= 0; });
+void row_sum_ratios(const MatrixView& x, Index k, std::span<double> out) {
+  require_size("row_sum_ratios", "out", out.size(), x.rows());
+  if (kernels::DeviceQueue* const queue = kernels::device_queue())
+    return queue->run(bodies::RowSumRatios{rows_in(x), nullptr, k, out.data()}, x.rows());
+  for (Index i = 0; i < x.rows(); ++i)
+    out[static_cast<std::size_t>(i)] = sum_ratio(row_of(x, i), k);
 }
 
-double sum_ratio(std::span<const float> row, Index k) {
-  const float least = kth_largest(row, k);
-  const double part = sum_above(row, least) + static_cast<double>(k) * static_cast<double>(least);
-  return part > 0 ? sum_above(row, 0.0f) / part : 1;
+void row_sum_ratios(const MatrixView& x, std::span<const Index> k, std::span<double> out) {
+  require_size("row_sum_ratios", "k", k.size(), x.rows());
+  require_size("row_sum_ratios", "out", out.size(), x.rows());
+  if (kernels::DeviceQueue* const queue = kernels::device_queue())
+    return queue->run(bodies::RowSumRatios{rows_in(x), k.data(), 0, out.data()}, x.rows());
+  for (std::size_t i = 0; i < k.size(); ++i)
+    out[i] = k[i] > 0 ? sum_ratio(row_of(x, static_cast<Index>(i)), k[i])
+                      : std::numeric_limits<double>::quiet_NaN();
+}
+
+void keep_largest(const MatrixView& x, Index k, std::span<const double> r, MatrixMap out) {
+  if (!r.empty()) require_size("keep_largest", "r", r.size(), x.rows());
+  require_shape("keep_largest", out, x.rows(), x.cols());
+  Scratch scratch;
+  const bodies::LargestEntries largest = find_largest(x, k, scratch);
+  kernels::run(
+      bodies::KeepLargest{rows_in(x), largest, r.empty() ? nullptr : r.data(), rows_out(out)},
+      x.rows());
+}
+
+void share_among_largest(const MatrixView& x, Index k, MatrixMap out) {
+  require_shape("share_among_largest", out, x.rows(), x.cols());
+  Scratch scratch;
+  const bodies::LargestEntries largest = find_largest(x, k, scratch);
+  kernels::run(bodies::ShareAmongLargest{rows_in(x), k, largest, rows_out(out)}, x.rows());
+}
+
+void row_shifts(const MatrixView& x, const MatrixView& y, Index k1, Index k2, double weight,
+                std::span<double> out) {
+  if (y.rows() != x.rows() || y.cols() != x.cols())
+    throw_invalid("row_shifts: y has shape [{}, {}], expected [{}, {}] as x has", y.rows(),
+                  y.cols(), x.rows(), x.cols());
+  require_size("row_shifts", "out", out.size(), x.rows());
+  Scratch scratch;
+  const bodies::LargestEntries levels = find_largest(x, k1, scratch);
+  const bodies::LargestEntries shifts = find_largest(x, k2, scratch);
+  kernels::run(bodies::RowShifts{rows_in(x), rows_in(y), levels, shifts, weight, out.data()},
+               x.rows());
+}
+
+void scale_rows(const MatrixView& x, std::span<const double> r, MatrixMap out) {
+  require_size("scale_rows", "r", r.size(), x.rows());
+  require_shape("scale_rows", out, x.rows(), x.cols());
+  kernels::run(bodies::ScaleRows{rows_in(x), r.data(), rows_out(out)}, x.rows());
+}
+
+void square(std::span<const double> r, std::span<float> out) {
+  require_size("square", "out", out.size(), std::ssize(r));
+  kernels::run(bodies::Square{r.data(), out.data()}, std::ssize(r));
+}
+
+void clip_rows(const MatrixView& x, float t, MatrixMap out) {
+  require_shape("clip_rows", out, x.rows(), x.cols());
+  kernels::run(bodies::ClipRows{rows_in(x), static_cast<double>(t), rows_out(out)}, x.rows());
+}
+
+void rectify_rows(const MatrixView& x, std::span<const double> l, std::span<const double> h,
+                  bool clip, double lift, MatrixMap out) {
+  require_size("rectify_rows", "l", l.size(), x.cols());
+  require_size("rectify_rows", "h", h.size(), x.cols());
+  require_shape("rectify_rows", out, x.rows(), x.cols());
+  kernels::run(
+      bodies::RectifyRows{rows_in(x), placed(l), placed(h), clip ? 1 : 0, lift, rows_out(out)},
+      x.rows());
+}
+
+void weigh_by_bins(const MatrixView& x, double left, double width, std::span<const double> weights,
+                   MatrixMap out) {
+  require_shape("weigh_by_bins", out, x.rows(), x.cols());
+  kernels::run(bodies::WeighByBins{rows_in(x), left, width, placed(weights), std::ssize(weights),
+                                   rows_out(out)},
+               x.rows());
 }
 
 }  // namespace ood

@@ -263,6 +263,7 @@ void Detector::fit(BatchSource& source, const Exec& exec) { fit(FitData{.train =
 
 void Detector::fit(const FitData& data, const Exec& exec) {
   fitted_ = false;
+  copies_ = OwnCopies();
   with_context(name(), ".fit", [&] {
     fit_data(data, exec);
     prepare();
@@ -338,6 +339,7 @@ void Detector::score(const Batch& batch, std::span<float> out, const Exec& exec)
     const Index rows = batch.rows();
     if (std::ssize(out) != rows)
       throw_invalid("out has {} entries, expected {} as the batch has rows", out.size(), rows);
+    if (exec.device.kind != Device::Kind::cpu) return score_on_device(batch, out, exec.device);
     const Index tiles = (rows + kernels::kTileRows - 1) / kernels::kTileRows;
     const auto score_one = [&](Index tile) {
       if (tiles == 1) return score_tile(batch, out);  // a slice may allocate
@@ -383,6 +385,7 @@ void Detector::set_options(const OptionMap& given) {
   show(set);
   fitted_ = false;
   fitted_dim_ = fitted_classes_ = 0;
+  copies_ = OwnCopies();
 }
 
 std::unique_ptr<Candidates> Detector::candidates(std::span<const OptionMap> settings,
@@ -441,6 +444,7 @@ void Detector::finish_loading() {
       (classes && fitted_classes_ == 0))
     throw_invalid("{}: fitted_dim has {} and fitted_classes {}, expected the widths of {}", name(),
                   fitted_dim_, fitted_classes_, fmt::join(read.names(), ", "));
+  copies_ = OwnCopies();
   prepare();
   fitted_ = true;
 }

@@ -10,6 +10,7 @@
 
 #include "errors.h"
 #include "named_metrics.h"
+#include "ood/devices.h"
 #include "ood/stream.h"
 #include "ood/version.h"
 
@@ -248,7 +249,10 @@ std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector
              .outliers = needs.outliers});
 }
 
-std::string missing_inputs(const DatasetInfo& info, const Detector& detector) {
+std::string missing_inputs(const DatasetInfo& info, const Detector& detector,
+                           const Device& device) {
+  if (device.kind != Device::Kind::cpu && !detector.runs_on_devices())
+    return fmt::format("has no code for {}", device.name());
   if (auto missing = missing_fit_inputs(info, detector); !missing.empty()) return missing;
   const Inputs needed = detector.needs().score;
   const SplitInfo* id_test = find_split(info, kIdTest);
@@ -310,6 +314,7 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
           option_map(*detectors[i]) == option_map(*detectors[j]))
         throw_invalid("evaluate: {} is there twice with the same options, expected each once",
                       detectors[i]->name());
+  require_device(options.exec.device);
 
   Report report{.file = info.path.string(),
                 .model = info.model,
@@ -333,7 +338,7 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
   for (const auto& detector : detectors) {
     const std::string name(detector->name());
     begin_step("fit " + name);
-    if (auto missing = missing_inputs(info, *detector); !missing.empty()) {
+    if (auto missing = missing_inputs(info, *detector, options.exec.device); !missing.empty()) {
       report.left_out.push_back({name, missing});
       continue;
     }

@@ -7,7 +7,7 @@
 #include "checksum.h"
 #include "errors.h"
 #include "ood/evaluate.h"
-#include "ood/predicted_class.h"
+#include "ood/kernels.h"
 #include "ood/row_sample.h"
 #include "ood/stream.h"
 #include "subset_source.h"
@@ -71,7 +71,8 @@ Calibration calibrate(const Detector& detector, BatchSource& id, bool by_class, 
         scores.push_back(static_cast<double>(score));
       }
       if (!by_class) return;
-      const auto classes = predicted_classes(*batch.logits);
+      std::vector<Index> classes(static_cast<std::size_t>(batch.logits->rows()));
+      kernels::row_argmax(*batch.logits, classes);
       predicted.insert(predicted.end(), classes.begin(), classes.end());
     });
     if (scores.empty()) throw_invalid("{} has 0 rows, expected 1 or more", id.info().name);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "ood/kernels/elements.h"
 #include "ood/scratch.h"
 
 namespace ood {
@@ -59,11 +60,11 @@ void NearestMean::prepare(Index width, kernels::Precision precision) {
 
 void NearestMean::nearest(const MatrixView& x, std::span<float> out) const {
   Scratch scratch;
-  std::pmr::vector<Index> nearest_class(out.size(), &scratch);
+  const std::span<Index> nearest_class = scratch.span<Index>(x.rows());
   MatrixMap centered = scratch.matrix(x.rows(), x.cols());
   MatrixMap y = scratch.matrix(x.rows(), transform_.rows());
   MatrixMap dots = scratch.matrix(x.rows(), means_.rows());
-  centered = x.rowwise() - center_.transpose();
+  kernels::subtract_row(x, kernels::entries(center_), centered);
   kernels::matmul_nt(centered, packed_transform_, y);
   kernels::matmul_nt(y, packed_means_, dots);
   kernels::row_argmax_affine(dots, 2.0f, negative_squares_, nearest_class);

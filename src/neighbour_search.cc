@@ -21,6 +21,9 @@
 //
 // where norms are rounded up, and all is enlarged by 0.1 %, for what is of second order here. With k
 // keys that are T or more at least, a row whose key is less than T at most is not among the k nearest.
+//
+// On a device x and y are rounded to tf32, which makes products of factors as they are; its sums may cut off
+// where others round, g = 2 D u, and L = 32.
 #include "ood/neighbour_search.h"
 
 #include <algorithm>
@@ -34,6 +37,9 @@
 #include <utility>
 
 #include "errors.h"
+#include "kernels/bodies/nearest.h"
+#include "kernels/cpu/shapes.h"
+#include "kernels/device.h"
 #include "kernels/nearest.h"
 #include "ood/scratch.h"
 
@@ -41,18 +47,17 @@ namespace ood {
 
 namespace {
 
+using kernels::bodies::kLargestNorm;
+using kernels::bodies::kSecondOrder;
+using kernels::bodies::kUnit;
+using kernels::bodies::round_up;
+
 constexpr Index kBlockRows = 1024;  // of the bank, in one product with a tile
-constexpr double kUnit = 0x1p-24, kSecondOrder = 1.001;
 constexpr std::size_t kFoundAtOnce = 512;
 /// Rows beyond k that may wait for their value, for each query.
 constexpr std::size_t kMostWaiting = 2048;
-/// Norms below this square and multiply without an overflow.
-constexpr double kLargestNorm = 0x1p60;
-
-float round_up(double value) {
-  const auto near = static_cast<float>(value);
-  return near < value ? std::nextafter(near, std::numeric_limits<float>::infinity()) : near;
-}
+// On a device: bank rows of one product, and bytes of the largest arrays for the queries of one.
+constexpr Index kDeviceBlockRows = 16'384, kDeviceWorkBytes = Index{256} << 20;
 
 float round_down(double value) { return -round_up(-value); }
 
@@ -147,8 +152,10 @@ NeighbourSearch::NeighbourSearch(const MatrixView& bank, Likeness likeness, Filt
       largest_norm_ =
           std::max(largest_norm_, std::isnan(size) ? std::numeric_limits<float>::infinity() : size);
     }
-    blocks_.emplace_back(operands, filter_ == Filter::bfloat16 ? kernels::Precision::bfloat16
-                                                               : kernels::Precision::float32);
+    blocks_.emplace_back(
+        operands,
+        filter_ == Filter::bfloat16 ? kernels::Precision::bfloat16 : kernels::Precision::float32,
+        kernels::PackedMatrix::For::processor);
   }
 }
 
@@ -323,8 +330,82 @@ Index NeighbourSearch::find_in_tile(const MatrixView& queries, const MatrixView&
   return compared;
 }
 
-Index NeighbourSearch::find(const MatrixView& queries, const MatrixView& bank, Index k,
-                            std::span<Neighbour> found) const {
+/// Every query has lists of its own, which bodies fill, cut and settle as Query does.
+void NeighbourSearch::find_on_device(const MatrixView& queries, const MatrixView& bank, Index k,
+                                     std::span<Neighbour> found, Index* compared) const {
+  namespace bodies = kernels::bodies;
+  using bodies::NeighbourLists;
+  const Index dim = bank.cols(), block = std::min(kDeviceBlockRows, bank.rows());
+  // as many rows wait in all as on the processor, and as many again as are wanted
+  const Index capacity = static_cast<Index>(kMostWaiting) / NeighbourLists::kLists +
+                         (2 * k + NeighbourLists::kLists - 1) / NeighbourLists::kLists;
+  const Index slots = NeighbourLists::kLists * capacity;
+  const Index of_query = std::max(block * static_cast<Index>(sizeof(float)),
+                                  slots * static_cast<Index>(sizeof(std::uint64_t)));
+  const Index tile =
+      std::clamp<Index>(kDeviceWorkBytes / of_query, 1, std::max<Index>(queries.rows(), 1));
+
+  Scratch scratch;
+  const Index distance = likeness_ == Likeness::distance ? 1 : 0;
+  NeighbourLists lists{.x = {},
+                       .bank = kernels::placed(bank),
+                       .distance = distance,
+                       .k = k,
+                       .capacity = capacity,
+                       .queries = scratch.span<bodies::NeighbourQuery>(tile).data(),
+                       .lower = scratch.span<float>(tile * slots).data(),
+                       .upper = scratch.span<float>(tile * slots).data(),
+                       .rows = scratch.span<std::uint32_t>(tile * slots).data(),
+                       .codes = scratch.span<std::uint64_t>(tile * slots).data(),
+                       .counts = scratch.span<std::uint32_t>(tile * NeighbourLists::kLists).data(),
+                       .next = scratch.span<std::uint32_t>(tile * NeighbourLists::kLists).data(),
+                       .best = scratch.span<std::uint64_t>(tile * k).data()};
+  float* const operands = scratch.matrix(tile, dim).data();
+  float* const bank_operands = scratch.matrix(block, dim).data();
+  float* const dots = scratch.matrix(tile, block).data();
+  float* const norms = scratch.span<float>(block).data();
+  float* const residuals = scratch.span<float>(block).data();
+  float* const offsets = scratch.span<float>(block).data();
+  const auto whole = [](const Vector& x) {
+    return kernels::placed(std::span<const float>(x.data(), static_cast<std::size_t>(x.size())));
+  };
+  const float *const center = whole(center_), *const query_center = whole(query_center_);
+  const bool safe =
+      static_cast<double>(largest_norm_) < kLargestNorm && center_norm_ < kLargestNorm;
+
+  kernels::DeviceQueue& queue = *kernels::device_queue();
+  for (Index first = 0; first < queries.rows(); first += tile) {
+    const Index rows = std::min(tile, queries.rows() - first);
+    lists.x = kernels::rows_in(queries.middle_rows(first, rows));
+    const kernels::FloatRowsOut x{operands, dim, rows, dim};
+    queue.run(bodies::BeginNeighbours{lists, center, query_center, center_norm_, safe ? 1 : 0, x},
+              rows);
+    for (Index begin = 0; begin < bank.rows(); begin += block) {
+      const Index count = std::min(block, bank.rows() - begin);
+      kernels::FloatRows part = lists.bank;
+      part.data = part.row(begin);
+      part.rows = count;
+      const kernels::FloatRowsOut y{bank_operands, dim, count, dim};
+      queue.run(bodies::CenterBank{part, center, distance, y, norms, residuals, offsets}, count);
+      queue.multiply({.x = {x.data, dim, rows, dim},
+                      .b = {y.data, dim, count, dim},
+                      .out = {dots, count, rows, count},
+                      .precision = kernels::available_on_gpus(kernels::Precision::tf32)});
+      queue.run(
+          bodies::CollectNeighbours{
+              lists, {dots, count, rows, count}, norms, residuals, offsets, begin},
+          rows);
+    }
+    queue.run(bodies::FinishNeighbours{lists, found.data() + first * k}, rows);
+    if (compared == nullptr) continue;
+    std::vector<bodies::NeighbourQuery> done(static_cast<std::size_t>(rows));
+    kernels::read_back(lists.queries, done.size(), done.data());
+    for (const auto& query : done) *compared += query.compared;
+  }
+}
+
+void NeighbourSearch::find(const MatrixView& queries, const MatrixView& bank, Index k,
+                           std::span<Neighbour> found, Index* compared) const {
   if (bank.rows() != std::ssize(norms_) || bank.cols() != center_.size())
     throw_invalid("NeighbourSearch.find: bank has shape [{}, {}], expected [{}, {}]", bank.rows(),
                   bank.cols(), norms_.size(), center_.size());
@@ -337,14 +418,40 @@ Index NeighbourSearch::find(const MatrixView& queries, const MatrixView& bank, I
   if (std::ssize(found) != queries.rows() * k)
     throw_invalid("NeighbourSearch.find: found has {} entries, expected {}", found.size(),
                   queries.rows() * k);
-  Index compared = 0;
+  if (compared != nullptr) *compared = 0;
+  if (kernels::device_queue() != nullptr) return find_on_device(queries, bank, k, found, compared);
   for (Index first = 0; first < queries.rows(); first += kernels::kTileRows) {
     const Index rows = std::min(kernels::kTileRows, queries.rows() - first);
-    compared += find_in_tile(
+    const Index taken = find_in_tile(
         queries.middle_rows(first, rows), bank, k,
         found.subspan(static_cast<std::size_t>(first * k), static_cast<std::size_t>(rows * k)));
+    if (compared != nullptr) *compared += taken;
   }
-  return compared;
+}
+
+namespace {
+
+using Found = std::span<const NeighbourSearch::Neighbour>;
+
+void require_found(const char* kernel, Found found, Index k, std::span<const float> out) {
+  kernels::require_size(kernel, "found", found.size(), std::ssize(out) * k);
+}
+
+}  // namespace
+
+void kth_distances(Found found, Index k, std::span<float> out) {
+  require_found("kth_distances", found, k, out);
+  kernels::run(kernels::bodies::KthDistance{found.data(), k, out.data()}, std::ssize(out));
+}
+
+void mean_distances(Found found, Index k, std::span<float> out) {
+  require_found("mean_distances", found, k, out);
+  kernels::run(kernels::bodies::MeanDistance{found.data(), k, out.data()}, std::ssize(out));
+}
+
+void mean_values(Found found, Index k, std::span<float> out) {
+  require_found("mean_values", found, k, out);
+  kernels::run(kernels::bodies::MeanValue{found.data(), k, out.data()}, std::ssize(out));
 }
 
 }  // namespace ood

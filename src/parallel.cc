@@ -2,6 +2,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <charconv>
 #include <exception>
 #include <mutex>
 
@@ -28,6 +29,24 @@ void expect_forks() {
 }
 
 }  // namespace
+
+Device Device::parse(std::string_view text) {
+  Device device;
+  if (text == "cpu") return device;
+  device.kind = Kind::cuda;
+  if (text == "cuda") return device;
+  constexpr std::string_view kPrefix = "cuda:";
+  const char* const end = text.data() + text.size();
+  if (text.starts_with(kPrefix)) {
+    const auto [last, error] = std::from_chars(text.data() + kPrefix.size(), end, device.index);
+    if (error == std::errc() && last == end && device.index >= 0) return device;
+  }
+  throw_invalid("device has {}, expected cpu, cuda or cuda:<index>", text);
+}
+
+std::string Device::name() const {
+  return kind == Kind::cpu ? "cpu" : fmt::format("cuda:{}", index);
+}
 
 int thread_count(const Exec& exec) {
   constexpr int kMost = 1024;  // each costs memory: buffers are made for all of them

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "ood/kernels/elements.h"
 #include "ood/scratch.h"
 #include "ood/spectrum.h"
 
@@ -39,13 +40,11 @@ void PrincipalSpace::residual_norms(const MatrixView& x, std::span<float> out) c
   Scratch scratch;
   MatrixMap moved = scratch.matrix(x.rows(), x.cols()), within = scratch.matrix(x.rows(), x.cols());
   MatrixMap y = scratch.matrix(x.rows(), basis_.rows());
-  MatrixMap lengths = scratch.matrix(x.rows(), 1);
-  moved = x.rowwise() - mean_.transpose();
+  kernels::subtract_row(x, kernels::entries(mean_), moved);
   kernels::matmul_nt(moved, forth_, y);
   kernels::matmul_nt(y, back_, within);
-  moved -= within;
-  kernels::row_norms(moved, kTwo, lengths);
-  for (Index i = 0; i < x.rows(); ++i) out[static_cast<std::size_t>(i)] = lengths(i, 0);
+  kernels::subtract(moved, within, moved);
+  kernels::row_norms(moved, kTwo, MatrixMap(out.data(), x.rows(), 1));
 }
 
 void PrincipalSpace::visit(FieldVisitor& v) {

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "ood/kernels/elements.h"
 #include "ood/scratch.h"
 #include "ood/spectrum.h"
 
@@ -53,11 +54,9 @@ void ResidualSpace::norms(const MatrixView& x, std::span<float> out) const {
   Scratch scratch;
   MatrixMap moved = scratch.matrix(x.rows(), x.cols());
   MatrixMap y = scratch.matrix(x.rows(), basis_.rows());
-  MatrixMap lengths = scratch.matrix(x.rows(), 1);
-  moved = x.rowwise() - origin_.transpose();
+  kernels::subtract_row(x, kernels::entries(origin_), moved);
   kernels::matmul_nt(moved, packed_basis_, y);
-  kernels::row_norms(y, kTwo, lengths);
-  for (Index i = 0; i < x.rows(); ++i) out[static_cast<std::size_t>(i)] = lengths(i, 0);
+  kernels::row_norms(y, kTwo, MatrixMap(out.data(), x.rows(), 1));
 }
 
 void ResidualSpace::visit(FieldVisitor& v) {

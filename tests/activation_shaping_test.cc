@@ -3,9 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
+#include <vector>
 
 #include "ood/dataset.h"
 #include "ood/evaluate.h"
@@ -15,10 +18,29 @@ using namespace ood;
 
 namespace {
 
+MatrixView as_rows(const std::vector<float>& row) {
+  return {row.data(), 1, std::ssize(row), std::ssize(row)};
+}
+
+/// The columns of the k largest entries, all above -8.
 std::vector<Index> largest(const std::vector<float>& row, Index k) {
-  std::pmr::vector<Index> columns;
-  largest_entries(row, k, columns);
-  return {columns.begin(), columns.end()};
+  std::vector<float> shares(row.size());
+  const MatrixMap out(shares.data(), 1, std::ssize(row));
+  std::vector<float> raised = row;
+  for (float& x : raised) x += 8;
+  share_among_largest(as_rows(raised), k, out);
+  std::vector<Index> columns;
+  for (Index j = 0; j < std::ssize(row); ++j)
+    if (shares[static_cast<std::size_t>(j)] != 0) columns.push_back(j);
+  return columns;
+}
+
+double sum_ratio(const std::vector<float>& row, Index k) {
+  double own = 0, same = 0;
+  row_sum_ratios(as_rows(row), k, std::span(&own, 1));
+  row_sum_ratios(as_rows(row), std::span(&k, 1), std::span(&same, 1));
+  CHECK((own == same || (std::isnan(own) && std::isnan(same))));
+  return own;
 }
 
 MatrixMap map_of(Matrix& matrix) { return {matrix.data(), matrix.rows(), matrix.cols()}; }
@@ -42,9 +64,61 @@ TEST_CASE("activation_shaping: the largest entries, of equal ones the first") {
   CHECK(largest({2, 2, 0, 2, 2}, 2) == std::vector<Index>{0, 1});
   CHECK(largest({0, 2, 5, 2, 2}, 3) == std::vector<Index>{1, 2, 3});
   CHECK(largest({-1, -3, -2}, 2) == std::vector<Index>{0, 2});
-  CHECK(largest({0.0f, -0.0f, 0.0f}, 2) == std::vector<Index>{0, 1});
   CHECK(largest({3, 1}, 2) == std::vector<Index>{0, 1});
   CHECK(largest({7}, 1) == std::vector<Index>{0});
+}
+
+TEST_CASE("activation_shaping: ties among many entries, at each place of the last that is taken") {
+  constexpr Index kDim = 203;
+  Matrix row(1, kDim), out(1, kDim);
+  for (Index j = 0; j < kDim; ++j) row(0, j) = static_cast<float>(j * 7 % 5);
+  row(0, 77) = -0.0f;
+  for (Index k = 1; k <= kDim; ++k) {
+    CAPTURE(k);
+    std::vector<Index> order(kDim);
+    std::iota(order.begin(), order.end(), 0);
+    std::ranges::stable_sort(order, [&](Index a, Index b) { return row(0, a) > row(0, b); });
+    Matrix expected = Matrix::Zero(1, kDim);
+    const auto share = static_cast<float>(row.cast<double>().sum() / static_cast<double>(k));
+    for (Index j = 0; j < k; ++j) expected(0, order[static_cast<std::size_t>(j)]) = share;
+    share_among_largest(row, k, map_of(out));
+    CHECK(out == expected);
+  }
+}
+
+TEST_CASE("activation_shaping: what the largest entries become, in place too") {
+  Matrix rows(3, 5);
+  rows << 1, 4, 0, 3, 2, 2, 2, 2, 0, 0, 1, std::nanf(""), 3, 4, 5;
+  const std::vector<double> r = {std::log(2.0), 0, 1};
+  Matrix out(3, 5), expected(2, 5);
+  keep_largest(rows, 2, r, map_of(out));
+  expected << 0, 8, 0, 6, 0, 2, 2, 0, 0, 0;
+  CHECK(out.topRows(2).isApprox(expected));
+  CHECK(out.row(2).array().isNaN().all());
+  keep_largest(rows, 2, {}, map_of(out));
+  expected << 0, 4, 0, 3, 0, 2, 2, 0, 0, 0;
+  CHECK(out.topRows(2) == expected);
+  CHECK(out.row(2).array().isNaN().all());
+  share_among_largest(rows, 2, map_of(rows));
+  expected << 0, 5, 0, 5, 0, 3, 3, 0, 0, 0;
+  CHECK(rows.topRows(2) == expected);
+  CHECK(rows.row(2).array().isNaN().all());
+}
+
+TEST_CASE("activation_shaping: shapes that do not agree") {
+  Matrix rows = Matrix::Ones(3, 4), narrow(3, 3);
+  std::vector<double> two(2);
+  CHECK_THROWS_WITH_AS(row_sum_ratios(rows, 2, two),
+                       "row_sum_ratios: out has 2 entries, expected 3", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(scale_rows(rows, two, map_of(rows)),
+                       "scale_rows: r has 2 entries, expected 3", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(clip_rows(rows, 1, map_of(narrow)),
+                       "clip_rows: out has shape [3, 3], expected [3, 4]", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(rectify_rows(rows, two, two, false, 0, map_of(rows)),
+                       "rectify_rows: l has 2 entries, expected 4", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(row_shifts(rows, narrow, 1, 1, 1, two),
+                       "row_shifts: y has shape [3, 3], expected [3, 4] as x has",
+                       std::invalid_argument);
 }
 
 TEST_CASE("activation_shaping: the ratio of sums") {
@@ -55,6 +129,13 @@ TEST_CASE("activation_shaping: the ratio of sums") {
   // neither sum is beyond float64
   const float most = std::numeric_limits<float>::max();
   CHECK(sum_ratio(std::vector<float>{most, most, most}, 1) == doctest::Approx(3));
+  // a row with NaN or infinity, or of which none is kept, has none
+  CHECK(std::isnan(sum_ratio({1, std::nanf(""), 2}, 1)));
+  CHECK(std::isnan(sum_ratio({1, std::numeric_limits<float>::infinity(), 2}, 1)));
+  const Index none = 0;
+  double ratio = 0;
+  row_sum_ratios(as_rows({1, 2}), std::span(&none, 1), std::span(&ratio, 1));
+  CHECK(std::isnan(ratio));
 }
 
 TEST_CASE("activation_shaping: a negative entry is an error that says where, or 0") {

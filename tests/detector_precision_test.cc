@@ -79,10 +79,14 @@ double deviation(const std::vector<float>& values) {
 /// Of a product, as a share of |x| |b|, see ood/kernels.h; with what float32 may be off too.
 double error(Precision precision) {
   const double sum = static_cast<double>(kDim) * kUnit;
-  return (precision == Precision::bfloat16 ? 0x1p-7 : 0x1p-15) + 4.06 * sum;
+  const double rounding = precision == Precision::bfloat16     ? 0x1p-7
+                          : precision == Precision::bfloat16x3 ? 0x1p-15
+                                                               : 0x1p-10;
+  return rounding + 4.06 * sum;
 }
 
-constexpr Precision kRounded[] = {Precision::bfloat16x3, Precision::bfloat16};
+/// On every processor float32 stands in for the last.
+constexpr Precision kRounded[] = {Precision::bfloat16x3, Precision::bfloat16, Precision::tf32};
 
 /// Reads the options of a detector that a file of version 1 holds.
 std::string precision_in(const char* file) {
@@ -118,7 +122,7 @@ TEST_CASE("precision: float32 is the default, and the last option of those that 
     const auto options = make_detector(name)->options();
     CHECK(options.back().name == "precision");
     CHECK(to_text(options.back().value) == "float32");
-    CHECK(options.back().expected == "one of float32, bfloat16x3, bfloat16");
+    CHECK(options.back().expected == "one of float32, bfloat16x3, bfloat16, tf32");
   }
   CHECK_THROWS_WITH_AS(make_detector("msp", {{"precision", std::string("bfloat16")}}),
                        "msp: unknown option precision, expected one of temperature",
@@ -199,6 +203,10 @@ TEST_CASE("precision: scores keep to the bounds that those of the product imply"
     }
     CHECK(worst <= 1);
   }
+}
+
+TEST_CASE("precision: tf32 is float32 on a processor, to the bit") {
+  CHECK(kernels::available(Precision::tf32) == Precision::float32);
 }
 
 TEST_CASE("precision: bfloat16x3 scores as float32 does, bfloat16 nearly so") {

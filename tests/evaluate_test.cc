@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <numeric>
 
+#include "device/emulated_queue.h"
 #include "ood/dataset.h"
 #include "ood/evaluate.h"
+#include "ood/kernels/elements.h"
 #include "ood/registry.h"
 #include "ood/stream.h"
 #include "synthetic.h"
@@ -576,4 +578,52 @@ TEST_CASE("evaluate: a detector is known by its name and options, and is there o
                        std::invalid_argument);
   detectors.pop_back();
   CHECK(evaluate(dataset, detectors).timings.size() == 2);
+}
+
+namespace {
+
+/// Its score is the first logit; `everywhere`: it has code for devices.
+class FirstLogit final : public Detector {
+ public:
+  FirstLogit(std::string_view name, bool everywhere) : name_(name), everywhere_(everywhere) {}
+  std::string_view name() const override { return name_; }
+  Needs needs() const override { return {.fit = {}, .score = {.logits = true}}; }
+  std::unique_ptr<Detector> clone() const override { return std::make_unique<FirstLogit>(*this); }
+  void visit(FieldVisitor&) override {}
+  bool runs_on_devices() const override { return everywhere_; }
+
+ private:
+  void score_tile(const Batch& tile, std::span<float> out) const override {
+    const MatrixView& logits = *tile.logits;
+    kernels::copy({logits.data(), logits.rows(), 1, logits.outerStride()},
+                  MatrixMap(out.data(), logits.rows(), 1));
+  }
+  std::string_view name_;
+  bool everywhere_;
+};
+
+}  // namespace
+
+TEST_CASE("evaluate: a device scores as the processor does; what has no code for it is left out") {
+  const test::EmulatedDevice device;
+  const TemporaryFile file("evaluate_device");
+  write(file.path(), kTrain.batch(), kId.batch(), kOod.batch(), kOod.batch().slice(0, 70));
+  const Dataset dataset(file.path());
+  std::vector<std::unique_ptr<Detector>> detectors;
+  detectors.push_back(std::make_unique<FirstLogit>("anywhere", true));
+  detectors.push_back(std::make_unique<FirstLogit>("here", false));
+  const Exec on_device = {.device = Device::parse("cuda")};
+  const Report expected = evaluate(dataset, detectors, {.keep_scores = true}),
+               report = evaluate(dataset, detectors, {.exec = on_device, .keep_scores = true});
+  CHECK(expected.left_out.empty());
+  REQUIRE(report.left_out.size() == 1);
+  CHECK(report.left_out[0].detector == "here");
+  CHECK(report.left_out[0].reason == "has no code for cuda:0");
+  CHECK(missing_inputs(dataset.info(), *detectors[1], on_device.device) ==
+        "has no code for cuda:0");
+  CHECK(missing_inputs(dataset.info(), *detectors[1]).empty());
+  REQUIRE(report.scores.size() == 1);
+  CHECK(report.scores[0].id_test == expected.scores[0].id_test);
+  for (std::size_t s = 0; s < 2; ++s)
+    CHECK(report.scores[0].sets[s].scores == expected.scores[0].sets[s].scores);
 }

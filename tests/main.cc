@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
+#include "ood/devices.h"
 #include "ood/kernels.h"
 
 namespace {
@@ -41,6 +43,11 @@ int main(int argc, char** argv) {
       std::printf("skipped: this machine or build has no SIMD target %s\n", target);
       return OOD_SKIP_CODE;
     }
+  }
+  if (const char* device = std::getenv("OOD_DEVICE");
+      device != nullptr && std::strcmp(device, "cuda") == 0 && ood::cuda::devices().empty()) {
+    std::printf("skipped: there is no GPU (CUDA: %s)\n", ood::cuda::description().c_str());
+    return OOD_SKIP_CODE;
   }
   doctest::Context context(argc, argv);
   const int result = context.run();

@@ -55,9 +55,7 @@ Neighbours by_loop(const Matrix& queries, const Matrix& bank, Index k, Likeness 
 Neighbours by_search(const Matrix& queries, const Matrix& bank, Index k, Likeness likeness,
                      Filter filter, Index* compared = nullptr) {
   Neighbours found(static_cast<std::size_t>(queries.rows() * k));
-  const Index count =
-      NeighbourSearch(bank, likeness, filter).find(queries, bank, k, std::span(found));
-  if (compared != nullptr) *compared = count;
+  NeighbourSearch(bank, likeness, filter).find(queries, bank, k, found, compared);
   return found;
 }
 

@@ -14,6 +14,11 @@
 
 namespace ood {
 
+namespace kernels {
+class DeviceCopies;
+class DeviceQueue;
+}  // namespace kernels
+
 /// Options that somebody published together, under a name: `set_options({{"preset", "cifar10"}})`.
 struct Preset {
   std::string name;
@@ -57,11 +62,17 @@ enum class Quantity { score, log_likelihood };
 /// row's score depends on that row and the fitted state alone: the same bits for any number of
 /// threads and any cut into batches. A row with NaN or infinity scores NaN.
 ///
+/// With Exec::device a GPU scores: rows are streamed there in blocks while those before are at work, fitted
+/// state is copied there once and kept until the next fit; fits run on the processor. Scores agree with the
+/// processor's within the bounds of the kernels, and are the same from run to run. A block for which the device
+/// has too little memory is cut in half, until it fits.
+///
 /// errors std::invalid_argument, worded `<detector>.<method>: <what> has <got>, expected <want>`:
 ///        missing inputs, wrong widths, values that are not finite in fit, unknown options or
 ///        values out of range. std::logic_error: score before fit. std::domain_error: data that the
 ///        method is not defined for, such as a class without samples, or rows to be scored that
-///        are below zero where the method takes what is left of a ReLU.
+///        are below zero where the method takes what is left of a ReLU. std::runtime_error: a device that is
+///        not there, or fails.
 class Detector {
  public:
   virtual ~Detector() = default;
@@ -86,6 +97,12 @@ class Detector {
   std::vector<float> score(const Batch& batch, const Exec& exec = {}) const;
   /// True after fit(), and always for a detector whose needs().fit is empty.
   bool fitted() const;
+  /// Whether score() may be given a GPU; if not, it throws std::invalid_argument there.
+  virtual bool runs_on_devices() const { return true; }
+  /// The same for rows that are in a device's memory already, used in place, as `out` is: work that is added
+  /// to `stream`, of which everything is given to the device when this returns, unless a score throws
+  /// std::domain_error for some rows: that is waited for. Use ood/cuda.h rather than this.
+  void score_in_place(const Batch& batch, std::span<float> out, kernels::DeviceQueue& queue) const;
 
   std::vector<OptionInfo> options() const;
   /// Sets options by name and forgets what was fitted. Strings are read as the option's own type
@@ -153,6 +170,23 @@ class Detector {
   void set_widths(const SourceInfo& info);
   /// What visit() shows, and `precision`.
   void show(FieldVisitor& visitor);
+  void score_on_device(const Batch& batch, std::span<float> out, const Device& device) const;
+  void require_device_code(const Device& device) const;
+
+  /// The state in devices, of this detector alone: a copy makes its own.
+  class OwnCopies {
+   public:
+    OwnCopies();
+    OwnCopies(const OwnCopies&) : OwnCopies() {}
+    OwnCopies& operator=(const OwnCopies&) { return *this = OwnCopies(); }
+    OwnCopies(OwnCopies&&) = default;
+    OwnCopies& operator=(OwnCopies&&) = default;
+    kernels::DeviceCopies& get() const { return *copies_; }
+
+   private:
+    std::shared_ptr<kernels::DeviceCopies> copies_;
+  };
+  OwnCopies copies_;
 
   kernels::Precision precision_ = kernels::Precision::float32;
   Index fitted_dim_ = 0;

@@ -14,10 +14,11 @@
 
 namespace ood {
 
-/// What keeps `detector` from being evaluated on this file: "no /train", "no labels in /train".
-/// Empty if nothing does. Looks at the structure of the file, not at its values.
-std::string missing_inputs(const DatasetInfo& info, const Detector& detector);
-/// The same of fitting it.
+/// What keeps `detector` from being evaluated on this file: "no /train", "no labels in /train", "has no code
+/// for cuda:0". Empty if nothing does. Looks at the structure of the file, not at its values.
+std::string missing_inputs(const DatasetInfo& info, const Detector& detector,
+                           const Device& device = {});
+/// What keeps it from being fitted.
 std::string missing_fit_inputs(const DatasetInfo& info, const Detector& detector);
 
 /// The splits of this file that the detector is fitted or calibrated on: "train", "id_val", "id_val,
@@ -48,11 +49,12 @@ struct EvaluateOptions {
 /// Fits each detector on /train or /id_val (Needs::split; on the other one where there is none, which
 /// the report says) and on /ood_val where it asks for outliers, scores /id_test and every /ood set (each file pass serves all
 /// detectors), and computes the metrics. Detectors are left fitted. Listed in Report::left_out,
-/// with the reason, is one that the contents of the file do not allow, that is not defined for its
-/// data (std::domain_error in fit or score), or whose scores are not numbers (rows too large for float32).
+/// with the reason, is one that the contents of the file do not allow, that has no code for the device, that
+/// is not defined for its data (std::domain_error in fit or score), or whose scores are not numbers (rows too large for float32).
 ///
 /// errors std::invalid_argument: no /id_test, no /ood set, none that is left, a name in `without`
 ///        that is none of them; two detectors of the same name and options; bad values in the file.
+///        DeviceError: the device that is to score is not there, before the first fit, or fails.
 Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector>> detectors,
                 const EvaluateOptions& options = {});
 

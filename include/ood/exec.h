@@ -1,15 +1,31 @@
-/// How work is spread: one threading runtime, fixed tiles of rows, one thread for each tile.
+/// How work is spread: one threading runtime, fixed tiles of rows, one thread for each tile; or a GPU.
 #pragma once
 
 #include <functional>
+#include <string>
+#include <string_view>
 
 #include "ood/matrix.h"
 
 namespace ood {
 
-/// Where and how a computation runs. Results do not depend on it, to the bit.
+/// What scores rows: the processor, or one of the machine's GPUs (ood/devices.h).
+struct Device {
+  enum class Kind { cpu, cuda };
+  Kind kind = Kind::cpu;
+  int index = 0;  ///< of the GPU, as CUDA counts them
+
+  /// "cpu", "cuda" (the first one) or "cuda:<index>". Throws std::invalid_argument for another text.
+  static Device parse(std::string_view text);
+  std::string name() const;  ///< "cpu", "cuda:0", ...
+  bool operator==(const Device&) const = default;
+};
+
+/// Where and how a computation runs. Results do not depend on the number of threads, to the bit; those of a
+/// GPU agree with the processor's within the bounds of ood/kernels.h.
 struct Exec {
   int threads = 0;  ///< threads to use; 0 = all that the machine offers (OMP_NUM_THREADS is obeyed)
+  Device device{};  ///< for scores
 };
 
 /// The number of threads that `exec` stands for, at least 1. Throws std::invalid_argument if

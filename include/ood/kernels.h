@@ -1,7 +1,9 @@
 /// Kernels: whatever loops over n x d elements, on one page.
 ///
 /// Every kernel runs on the calling thread; callers cut work into tiles of rows and spread those
-/// (ood/exec.h). Element-wise kernels are one source for all instruction sets, chosen at run time
+/// (ood/exec.h). While a detector scores on a GPU (Exec::device), the kernels that it calls are started
+/// there and their arrays are the device's; what is named b, offset, a, ... may be fitted state, which is copied
+/// there once, or Scratch. Element-wise kernels are one source for all instruction sets, chosen at run time
 /// (Highway); products go through matmul_nt (oneDNN), which chooses at run time too. The
 /// environment variable OOD_SIMD=<target> forces a lower one for both.
 ///
@@ -11,7 +13,7 @@
 /// resized.
 ///
 /// u = 2^-24 = 6.0e-8, the unit roundoff of float32; L = float32 lanes of the SIMD target, 1 to 16:
-/// a sum runs in L partial sums. Error bounds are for finite x, against exact arithmetic on the
+/// a sum runs in L partial sums; on a GPU, in 32. Error bounds are for finite x, against exact arithmetic on the
 /// float32 inputs, where nothing underflows; else 2^-149 for each term comes on top. They are
 /// checked against a float64 reference for every SIMD target in tests/kernels/.
 #pragma once
@@ -46,6 +48,10 @@ std::string matmul_backend();
 
 /// out_i = max_j x_ij. Exact.
 void row_max(const MatrixView& x, std::span<float> out);
+
+/// out_i = the first j at which x_ij is largest, what a network predicts; -1 for a row that holds NaN or
+/// infinity.
+void row_argmax(const MatrixView& x, std::span<Index> out);
 
 /// out_i = T log sum_j exp(x_ij / T), T in [1e-30, 1e30]. Error <= u (4 |out| + T (d + 8)).
 void row_log_sum_exp(const MatrixView& x, float temperature, std::span<float> out);
@@ -104,6 +110,8 @@ void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out)
 void normalize_rows(const MatrixView& x, MatrixMap out);
 void normalize_rows(const MatrixView& x, Matrix& out);
 
+// A selected row of -1, as row_argmax has it, stands for none: out_i = NaN.
+
 /// out_i = <x_i, b_{labels_i}>, b [C, d]. Error <= u (d / L + 8) sum_j |x_ij b_j|.
 void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,
                       std::span<float> out);
@@ -123,20 +131,27 @@ std::optional<std::pair<Index, Index>> find_nonfinite(const MatrixView& x);
 
 /// How the factors of a product are held; sums are float32 always. bfloat16 is float32 with 8 bits of
 /// significand in place of 24; bfloat16x3 splits each entry in two of them, x = x' + x'' + rest, and takes x' b' +
-/// x' b'' + x'' b'.
-enum class Precision { float32, bfloat16x3, bfloat16 };
-inline constexpr std::array<std::string_view, 3> kPrecisions = {"float32", "bfloat16x3",
-                                                                "bfloat16"};
+/// x' b'' + x'' b'. tf32 is float32 with 11 bits of significand, which GPUs have.
+enum class Precision { float32, bfloat16x3, bfloat16, tf32 };
+inline constexpr std::array<std::string_view, 4> kPrecisions = {"float32", "bfloat16x3", "bfloat16",
+                                                                "tf32"};
 
 /// What a PackedMatrix makes of `wanted`: float32 where the machine has no bfloat16 products (AVX512_BF16 or
-/// AMX), or OOD_SIMD is below AVX3. They would be emulated there, slower than those of float32.
+/// AMX), or OOD_SIMD is below AVX3. They would be emulated there, slower than those of float32. So it is with
+/// tf32 on every processor.
 Precision available(Precision wanted);
+/// The same on a GPU, which has no bfloat16x3 and takes float32 for it.
+Precision available_on_gpus(Precision wanted);
 
 /// b [m, d], laid out anew for matmul_nt. Cheap to copy (shared, immutable).
 class PackedMatrix {
  public:
+  /// What multiplies. For devices, b is kept as it is too, if this machine may have any.
+  enum class For { processor, devices_too };
+
   PackedMatrix() = default;
-  explicit PackedMatrix(const MatrixView& b, Precision precision = Precision::float32);
+  explicit PackedMatrix(const MatrixView& b, Precision precision = Precision::float32,
+                        For used_by = For::devices_too);
   Index rows() const { return rows_; }  ///< m
   Index cols() const { return cols_; }  ///< d
   /// The one in use, see available().
@@ -146,11 +161,15 @@ class PackedMatrix {
   bool allocates() const;
   struct Impl;
   const Impl* get() const { return impl_.get(); }
+  /// For devices: b, or nullptr, and the precision that was asked for.
+  const Matrix* plain() const { return plain_.get(); }
+  Precision wanted() const { return wanted_; }
 
  private:
   Index rows_ = 0, cols_ = 0;
-  Precision precision_ = Precision::float32;
+  Precision precision_ = Precision::float32, wanted_ = Precision::float32;
   std::shared_ptr<const Impl> impl_;
+  std::shared_ptr<const Matrix> plain_;
 };
 
 /// out = x b^T, [n, m] float32, in the precision of b. |error| <= e |x_i| |b_j| (norms), with
@@ -158,9 +177,11 @@ class PackedMatrix {
 ///   float32      e = d u
 ///   bfloat16     e = 2^-7 + 1.02 d u              each factor is off by 2^-8 of itself at most
 ///   bfloat16x3   e = 2^-15 + 3.06 d u             x'' b'' and two rests are left out: 2^-16, twice 2^-17
+///   tf32         e = 2^-10 + 1.01 d u             each factor is off by 2^-11 of itself at most
 ///
-/// Sums are float32, in whatever order the library takes, the same for every row and every n: they make the
-/// d u, with the products of bfloat16 exact in float32 (Jeannerod & Rump, SIAM J. Matrix Anal. Appl.
+/// Sums are float32, in whatever order the library takes, the same for every row and every n (on a GPU, the
+/// same from run to run; the tensor units that take bfloat16 and tf32 may cut off where others round: 2 d u
+/// there): they make the d u, with the products of bfloat16 exact in float32 (Jeannerod & Rump, SIAM J. Matrix Anal. Appl.
 /// 34, 2013: no order is worse; bfloat16x3 has 3 d terms). An infinite entry gives infinity or NaN in
 /// its row.
 /// With bfloat16 an entry of 3.396e38 or more counts as infinite, and numbers below 2^-126 may as 0: where

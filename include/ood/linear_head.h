@@ -6,6 +6,7 @@
 #include "ood/batch.h"
 #include "ood/fields.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/matrix.h"
 
 namespace ood {
@@ -32,7 +33,7 @@ class LinearHead {
   /// out = z W^T + b, [n, C], on the calling thread. Error of kernels::matmul_nt, and one rounding.
   void logits(const MatrixView& z, MatrixMap out) const {
     kernels::matmul_nt(z, packed_weight_, out);
-    out.rowwise() += bias_.transpose();
+    kernels::add_row(out, std::span(bias_.data(), static_cast<std::size_t>(bias_.size())), out);
   }
   void logits(const MatrixView& z, Matrix& out) const {  // which is resized
     out.resize(z.rows(), classes());

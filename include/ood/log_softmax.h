@@ -22,20 +22,6 @@ inline Index log_softmax(const MatrixView& logits, Index row, VectorDMap out) {
   out.array() -= std::log1p(rest);
   return top;
 }
-/// The same, and p = softmax(f).
-inline Index log_softmax(const MatrixView& logits, Index row, VectorDMap out, VectorDMap p) {
-  out = logits.row(row).transpose().cast<double>();
-  Index top = 0;
-  const double largest = out.maxCoeff(&top);
-  out.array() -= largest;
-  p = out.array().exp();
-  p[top] = 0;
-  const double rest = p.sum();
-  p[top] = 1;
-  p /= 1 + rest;
-  out.array() -= std::log1p(rest);
-  return top;
-}
 inline Index log_softmax(const MatrixView& logits, Index row, VectorD& out) {  // which is resized
   out.resize(logits.cols());
   return log_softmax(logits, row, VectorDMap(out.data(), out.size()));

@@ -22,14 +22,17 @@ namespace ood {
 /// bound smaller. Rows near float32's largest number, whose values might overflow, are compared to the
 /// whole bank.
 ///
-/// memory of a bank [N, D], beside its rows: 2 N D bytes (bfloat16) or 4 N D (float32), and 12 N
+/// On a device (Exec::device) the bank is copied there, and the product is of tf32.
+///
+/// memory of a bank [N, D], beside its rows: 2 N D bytes (bfloat16) or 4 N D (float32), and 12 N; on
+///        a device no more than the rows
 class NeighbourSearch {
  public:
   enum class Likeness {
     distance,  ///< |z - b|^2, the smallest first
     product,   ///< <z, b>, the largest first
   };
-  /// What rules rows out: what the machine is fastest with, or one of them.
+  /// What rules rows out, on the processor: what it is fastest with, or one of them.
   enum class Filter { fastest, float32, bfloat16 };
   struct Neighbour {
     float value = 0;  ///< |z - b|^2 or <z, b>
@@ -44,12 +47,16 @@ class NeighbourSearch {
   Filter filter() const { return filter_; }  ///< the one in use
 
   /// For each query, found [n, k] the best first. A query with NaN or infinity, or one whose values are
-  /// not numbers, has k times NaN at row -1. Returns how many values were taken one by one. Throws std::invalid_argument for wrong shapes and for k outside of [1, N].
-  Index find(const MatrixView& queries, const MatrixView& bank, Index k,
-             std::span<Neighbour> found) const;
+  /// not numbers, has k times NaN at row -1. If asked, says how many values were taken one by one; on
+  /// a device, that waits for it. Throws std::invalid_argument for wrong shapes and for k outside of
+  /// [1, N].
+  void find(const MatrixView& queries, const MatrixView& bank, Index k, std::span<Neighbour> found,
+            Index* compared = nullptr) const;
 
  private:
   struct Query;
+  void find_on_device(const MatrixView& queries, const MatrixView& bank, Index k,
+                      std::span<Neighbour> found, Index* compared) const;
   bool better(const Neighbour& a, const Neighbour& b) const;
   void begin(Query& query, const float* z, float* operand) const;
   Index find_in_tile(const MatrixView& queries, const MatrixView& bank, Index k,
@@ -71,5 +78,14 @@ class NeighbourSearch {
   std::vector<float> norms_, residuals_, offsets_;
   std::vector<kernels::PackedMatrix> blocks_;
 };
+
+/// Of found [n, k], values being |z - b|^2: out_i = the root of the k-th. NaN where it is not finite.
+void kth_distances(std::span<const NeighbourSearch::Neighbour> found, Index k,
+                   std::span<float> out);
+/// The mean of the roots of all k, in float64; NaN where one is not finite.
+void mean_distances(std::span<const NeighbourSearch::Neighbour> found, Index k,
+                    std::span<float> out);
+/// Of found [n, k]: out_i = the mean of the k values, in float64.
+void mean_values(std::span<const NeighbourSearch::Neighbour> found, Index k, std::span<float> out);
 
 }  // namespace ood

@@ -3,10 +3,13 @@
 
 #include <cstddef>
 #include <memory_resource>
+#include <span>
 
 #include "ood/matrix.h"
 
 namespace ood {
+
+class ScratchArena;
 
 /// Buffers of the calling thread, given back where the Scratch ends. The thread keeps their memory, so
 /// that work of a kind that it has done before allocates nothing: what its scratches took at one time and
@@ -14,7 +17,10 @@ namespace ood {
 ///
 ///   Scratch scratch;
 ///   MatrixMap dots = scratch.matrix(rows, cols);
-///   std::pmr::vector<float> norms(rows, &scratch);
+///   std::span<float> norms = scratch.span<float>(rows);
+///
+/// Where the thread's kernels go to a device (Exec::device), the memory is the device's: only kernels may
+/// touch it, and a container that writes its entries, as std::pmr::vector does, is for the processor alone.
 ///
 /// Scratches nest as scopes do. Only the innermost gives memory: another throws std::logic_error.
 class Scratch final : public std::pmr::memory_resource {
@@ -28,6 +34,10 @@ class Scratch final : public std::pmr::memory_resource {
   MatrixMap matrix(Index rows, Index cols) { return {take<float>(rows * cols), rows, cols}; }
   MatrixDMap matrix_d(Index rows, Index cols) { return {take<double>(rows * cols), rows, cols}; }
   VectorDMap vector_d(Index size) { return {take<double>(size), size}; }
+  template <class T>
+  std::span<T> span(Index size) {
+    return {take<T>(size), static_cast<std::size_t>(size)};
+  }
 
  private:
   template <class T>
@@ -40,6 +50,7 @@ class Scratch final : public std::pmr::memory_resource {
     return this == &other;
   }
 
+  ScratchArena& arena_;
   Scratch* outer_;
   std::size_t chunk_, used_;  // what the thread had taken before
 };

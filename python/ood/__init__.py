@@ -16,6 +16,7 @@ True
 """
 
 from . import metrics
+from ._gpu import DeviceInfo, devices
 from ._ood import __version__
 from .dataset import Array, Dataset, Split, Writer, open, write
 from .detector import Calibration, Detector, Diagnostics, FitWarning, NotFittedError, RowsUsed, load
@@ -24,6 +25,6 @@ from .detectors import DETECTORS
 from .detectors import __all__ as _detectors
 from .report import Report, evaluate
 
-__all__ = ["DETECTORS", "Array", "Calibration", "Dataset", "Detector", "Diagnostics", "FitWarning",
-           "NotFittedError", "Report", "RowsUsed", "Split", "Writer", "__version__", "evaluate", "load",
-           "metrics", "open", "write", *_detectors]
+__all__ = ["DETECTORS", "Array", "Calibration", "Dataset", "Detector", "DeviceInfo", "Diagnostics",
+           "FitWarning", "NotFittedError", "Report", "RowsUsed", "Split", "Writer", "__version__", "devices", "evaluate",
+           "load", "metrics", "open", "write", *_detectors]

@@ -12,8 +12,14 @@ from . import _ood
 
 Floats = npt.NDArray[np.float32]
 
-_CPU = 1  # DLPack's number of it
+_CPU, _CUDA, _CUDA_MANAGED = 1, 2, 13  # DLPack's numbers of them
 _SHAPES = {1: "[n]", 2: "[n, D]", 3: "[K, n, D]"}
+
+
+def is_on_gpu(value: Any) -> bool:
+    if hasattr(value, "__dlpack_device__"):
+        return value.__dlpack_device__()[0] in (_CUDA, _CUDA_MANAGED)
+    return hasattr(value, "__cuda_array_interface__")
 
 
 def as_array(value: Any, name: str) -> npt.NDArray[Any]:
@@ -22,6 +28,9 @@ def as_array(value: Any, name: str) -> npt.NDArray[Any]:
         raise TypeError(f"{name} is a masked array, expected one without a mask: fill it first, as with .filled()")
     if isinstance(value, np.ndarray):
         return value
+    if is_on_gpu(value):
+        raise TypeError(f"{name} is on a GPU, where Detector.score alone reads it; all else, fit too, works on the "
+                        f"processor: give {name}.cpu()")
     if hasattr(value, "__dlpack__"):
         if hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] != _CPU:
             raise TypeError(f"{name} is not in the memory of the CPU: copy it there first, as with .cpu()")
@@ -45,12 +54,12 @@ def as_floats(value: Any, name: str, rank: int = 2) -> Floats:
                         "yourself if that is meant, with .astype(numpy.float32)")
     if array.ndim != rank:
         raise ValueError(f"{name} has shape {list(array.shape)}, expected {_SHAPES[rank]}")
-    if array.dtype == np.float32 and array.dtype.isnative and _has_whole_rows(array):
+    if array.dtype == np.float32 and array.dtype.isnative and has_whole_rows(array):
         return array
     return np.array(array, dtype=np.float32, order="C")  # ascontiguousarray may leave it misaligned
 
 
-def _has_whole_rows(array: npt.NDArray[Any]) -> bool:
+def has_whole_rows(array: npt.NDArray[Any]) -> bool:
     """Rows are contiguous, aligned, and follow each other upwards without overlap."""
     if not array.flags.aligned:
         return False

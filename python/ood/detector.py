@@ -12,8 +12,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from . import _ood
-from ._arrays import Floats, as_arrays, as_floats
+from . import _gpu, _ood
+from ._arrays import Floats, as_arrays, as_floats, is_on_gpu
 from .dataset import Dataset, Split
 
 Rows = Split | Mapping[str, Any]
@@ -205,7 +205,7 @@ class Detector:
     def score(self, X: Split | Any = None, y: Any = None, *, features: Any = None, logits: Any = None,
               layers: Mapping[str, Any] | None = None, copy_features: Any = None,
               copy_logits: Any = None, head: tuple[Any, Any] | None = None,
-              threads: int = 0) -> Floats:
+              threads: int = 0, device: str | None = None, out: Any = None) -> Floats:
         """The score of each row, float32 [n]; higher = more in-distribution.
 
         X: a `Split`, which is read block by block, or the one array that the detector scores; else
@@ -213,13 +213,26 @@ class Detector:
         given are computed from features and head. A row in memory that has NaN or infinity scores NaN;
         one of a file, and one whose logits are computed, raises ValueError. Safe to call from several
         threads; the interpreter is free meanwhile.
+
+        device: what scores, "cpu", "cuda" or "cuda:1" (see ood.devices()); None = where the arrays lie.
+        float32 arrays on a GPU (PyTorch's, CuPy's, any with __dlpack__ or __cuda_array_interface__) are
+        used in place, on the stream that their library works on, and so is the result: a new array of
+        that library, or `out`. It is work of that stream like any other: nobody waits for it here.
         """
         model = self._scoring_model()
-        rows = self._rows(model, "score", X, features=features, logits=logits, layers=layers,
-                          copy_features=copy_features, copy_logits=copy_logits, head=head)
+        given = {"features": features, "logits": logits, "layers": layers, "copy_features": copy_features,
+                 "copy_logits": copy_logits, "head": head}
+        if not isinstance(X, (Dataset, Split)):
+            given, X = self._with_positional(model, given, X, None, "score"), None
+            arrays = _gpu.by_name(given)
+            if any(map(is_on_gpu, arrays.values())):
+                return _gpu.score(model, arrays, device, out)  # type: ignore[no-any-return]
+        if out is not None:
+            raise TypeError(f"{type(self).__name__}.score: out was given, which is for arrays on a GPU")
+        rows = self._rows(model, "score", X, **given)
         if isinstance(rows, _ood.Source):
-            return model.score_source(rows, threads)
-        return model.score(rows, threads)
+            return model.score_source(rows, threads, "cpu" if device is None else device)
+        return model.score(rows, threads, "cpu" if device is None else device)
 
     def score_samples(self, X: Any) -> Floats:
         """scikit-learn's name of score(X)."""
@@ -230,13 +243,15 @@ class Detector:
     def calibrate(self: Self, X: Split | Any = None, *, alpha: float = 0.05, by_class: bool = False,
                   features: Any = None, logits: Any = None, layers: Mapping[str, Any] | None = None,
                   copy_features: Any = None, copy_logits: Any = None,
-                  head: tuple[Any, Any] | None = None, threads: int = 0) -> Self:
+                  head: tuple[Any, Any] | None = None, threads: int = 0,
+                  device: str = "cpu") -> Self:
         """Takes the scores of ID rows as what new scores are compared with, and returns self.
 
         The rows must not be those of fit(), nor those that the network was trained on, as those score
         too high: take validation rows. alpha: the share of ID rows that accepts() may reject.
         by_class: a row is compared with those that the network assigns to the same class; needs
-        logits. Rows are given as to score(); NaN and infinity raise ValueError.
+        logits. Rows are given as to score(), but not on a GPU; NaN and infinity raise ValueError. device:
+        what scores, "cpu", "cuda" or "cuda:1".
         """
         model = self._scoring_model()
         rows = self._rows(model, "calibrate", X, by_class, features=features, logits=logits, layers=layers,
@@ -244,7 +259,8 @@ class Detector:
         of_file = isinstance(X, Split)
         model.calibrate(rows if isinstance(rows, _ood.Source) else _ood.Source(rows),
                         X._dataset.path if of_file else "", X.name if of_file else "",
-                        X._dataset._file.fingerprint if of_file else "", False, alpha, by_class, threads)
+                        X._dataset._file.fingerprint if of_file else "", False, alpha, by_class, threads,
+                        device)
         self._model = model
         for warning in model.calibration["warnings"]:
             warnings.warn(f"{type(self).__name__}: {warning}", FitWarning, stacklevel=2)
@@ -253,10 +269,11 @@ class Detector:
     def p_value(self, X: Split | Any = None, *, features: Any = None, logits: Any = None,
                 layers: Mapping[str, Any] | None = None, copy_features: Any = None,
                 copy_logits: Any = None, head: tuple[Any, Any] | None = None,
-                threads: int = 0) -> npt.NDArray[np.float64]:
+                threads: int = 0, device: str = "cpu") -> npt.NDArray[np.float64]:
         """Conformal p-values [n], after calibrate(): small = unlike the ID rows that it was calibrated on.
 
-        P(p <= a) <= a for every a, for ID rows that are exchangeable with those. Rows are given as to score().
+        P(p <= a) <= a for every a, for ID rows that are exchangeable with those. Rows are given as to
+        calibrate(); device: what scores.
         """
         model = self._scoring_model()
         if not model.calibrated:
@@ -264,18 +281,18 @@ class Detector:
         rows = self._rows(model, "p_value", X, model.calibration["by_class"], features=features, logits=logits,
                           layers=layers, copy_features=copy_features, copy_logits=copy_logits, head=head)
         if isinstance(rows, _ood.Source):
-            return model.p_values_of_source(rows, threads)
-        return model.p_values(rows, threads)
+            return model.p_values_of_source(rows, threads, device)
+        return model.p_values(rows, threads, device)
 
     def accepts(self, X: Split | Any = None, *, alpha: float | None = None, features: Any = None,
                 logits: Any = None, layers: Mapping[str, Any] | None = None, copy_features: Any = None,
                 copy_logits: Any = None, head: tuple[Any, Any] | None = None,
-                threads: int = 0) -> npt.NDArray[np.bool_]:
+                threads: int = 0, device: str = "cpu") -> npt.NDArray[np.bool_]:
         """True for the rows that are taken for in-distribution: those whose p-value is above alpha, of
         which None is that of calibrate(). A row that scores NaN is rejected."""
         p_values = self.p_value(X, features=features, logits=logits, layers=layers,
                                 copy_features=copy_features, copy_logits=copy_logits, head=head,
-                                threads=threads)
+                                threads=threads, device=device)
         if alpha is None:
             alpha = self._scoring_model().calibration["alpha"]
         elif not 0 <= alpha < 1:

@@ -131,7 +131,7 @@ def _as_detector(given: Detector | type[Detector] | str) -> Detector:
 def evaluate(dataset: Dataset | PathLike,
              detectors: Detector | type[Detector] | str
              | Iterable[Detector | type[Detector] | str] | None = None, *,
-             without: Iterable[str] = (), curves: bool = True, threads: int = 0,
+             without: Iterable[str] = (), curves: bool = True, threads: int = 0, device: str = "cpu",
              progress: bool | Callable[[str, float], None] = False) -> Report:
     """Fits detectors on a feature file, scores its /id_test and each set of /ood, and compares.
 
@@ -140,7 +140,8 @@ def evaluate(dataset: Dataset | PathLike,
     before the first fit; one that its data do not allow is left out with a warning, and listed in
     Report.left_out.
     without: sets of /ood that are not scored. curves: keeps what Report.to_html draws, for which the
-    scores of all rows are in memory. progress: True for a bar, or a function that is told the
+    scores of all rows are in memory. device: what scores, "cpu", "cuda" or "cuda:1"; fits run on
+    the processor, and a detector without code for GPUs is left out. progress: True for a bar, or a function that is told the
     step and the share of the steps that is done.
 
     >>> import numpy as np, ood, tempfile, pathlib
@@ -160,7 +161,7 @@ def evaluate(dataset: Dataset | PathLike,
     models = [detector._new_model() for detector in chosen]
     if detectors is not None:
         for model in models:
-            if missing := _ood.missing_inputs(file._file, model):
+            if missing := _ood.missing_inputs(file._file, model, device):
                 raise ValueError(f"{model.name}: {file.path}: {missing}")
     without = [without] if isinstance(without, str) else list(without)
 
@@ -172,9 +173,9 @@ def evaluate(dataset: Dataset | PathLike,
                 bar.set_description(step)
                 bar.update(done - bar.n)
 
-            report, fitted = _ood.evaluate(file._file, models, threads, without, curves, show)
+            report, fitted = _ood.evaluate(file._file, models, threads, device, without, curves, show)
     else:
-        report, fitted = _ood.evaluate(file._file, models, threads, without, curves,
+        report, fitted = _ood.evaluate(file._file, models, threads, device, without, curves,
                                        progress or None)
 
     for detector, model in zip(chosen, fitted):

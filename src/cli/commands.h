@@ -7,6 +7,7 @@
 #include <functional>
 #include <string>
 
+#include "ood/exec.h"
 #include "ood/report.h"
 
 namespace ood::cli {
@@ -33,6 +34,16 @@ void add_info(CLI::App& app, Action& action);
 
 /// Writes to stdout, all or an exception.
 void print(const std::string& text);
+
+/// Adds --device; `device` is a Device or a std::optional of one.
+template <class T>
+void add_device_argument(CLI::App& command, T& device) {
+  command
+      .add_option_function<std::string>(
+          "--device", [&device](const std::string& text) { device = Device::parse(text); },
+          "What scores rows: cpu, cuda or cuda:<index>, see `ood info`; fits run on the processor")
+      ->default_str("cpu");
+}
 
 /// A line on stderr for each warning of a fit or of the setting that a search chose.
 void print_warnings(const Report& report);

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 
+#include "cli/commands.h"
 #include "errors.h"
 #include "ood/registry.h"
 
@@ -143,9 +144,10 @@ void add_detector_arguments(CLI::App& command, DetectorArguments& arguments, boo
                       "if not given",
                       SearchSpec().rows))
       ->check(CLI::Range(Index{1}, Index{1} << 40));
-  command.add_option("--threads", arguments.threads, "Threads; 0 = all")
+  command.add_option("--threads", arguments.exec.threads, "Threads; 0 = all")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  add_device_argument(command, arguments.exec.device);
 }
 
 std::vector<std::string> detectors_with_options(const DetectorArguments& arguments) {
@@ -230,8 +232,7 @@ std::vector<SearchResult> choose_options(
   for (const auto& detector : detectors) {
     const auto spec = specs.find(std::string(detector->name()));
     if (spec == specs.end()) continue;
-    results.push_back(
-        search(*detector, spec->second, data, {.threads = arguments.threads}, progress));
+    results.push_back(search(*detector, spec->second, data, arguments.exec, progress));
     detector->set_options(results.back().best.options);
   }
   return results;

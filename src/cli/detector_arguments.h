@@ -23,7 +23,7 @@ struct DetectorArguments {
   std::string criterion;              // "" = ood_val_auroc with ood_val, else pseudo_ood
   std::vector<std::string> ood_val;
   std::optional<Index> search_rows;
-  int threads = 0;
+  Exec exec;
 
   bool all() const { return detectors == std::vector<std::string>{"all"}; }
 };

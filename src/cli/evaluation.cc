@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/progress_line.h"
 #include "errors.h"
+#include "ood/devices.h"
 #include "ood/evaluate.h"
 
 namespace ood::cli {
@@ -10,18 +11,20 @@ namespace ood::cli {
 Report evaluate_file(const std::string& file, const DetectorArguments& arguments,
                      const std::string& out, EvaluateOptions options) {
   require_output(out, file);
+  require_device(arguments.exec.device);
   const bool all = arguments.all();
   const auto detectors = make_detectors(arguments);
   const Dataset dataset(file);
   if (!all)  // before the first fit, which may take long
     for (const auto& detector : detectors)
-      if (auto missing = missing_inputs(dataset.info(), *detector); !missing.empty())
+      if (auto missing = missing_inputs(dataset.info(), *detector, arguments.exec.device);
+          !missing.empty())
         throw_invalid("{}: {}", detector->name(), missing);
   Report report = [&] {
     ProgressLine line;
     const auto progress = [&](std::string_view step, double done) { line.show(step, done); };
     auto searches = choose_options(dataset, detectors, arguments, progress);
-    options.exec.threads = arguments.threads;
+    options.exec = arguments.exec;
     options.without = used_for_choosing(dataset, arguments);
     options.progress = progress;
     Report evaluated = evaluate(dataset, detectors, options);

@@ -10,6 +10,7 @@
 #include "cli/detector_arguments.h"
 #include "cli/progress_line.h"
 #include "errors.h"
+#include "ood/devices.h"
 #include "ood/evaluate.h"
 #include "ood/fit_model.h"
 #include "ood/report.h"
@@ -78,6 +79,7 @@ void run(const FitArguments& arguments) {
   require_output(arguments.out, arguments.file);
   if (auto missing = missing_fit_inputs(dataset.info(), detector); !missing.empty())
     throw_invalid("{}: {}", detector.name(), missing);
+  require_device(arguments.detector.exec.device);
   std::optional<Model> model;
   Report report{.file = arguments.file,
                 .model = dataset.info().model,
@@ -94,10 +96,10 @@ void run(const FitArguments& arguments) {
                        [&](std::string_view step, double done) { line.show(step, done); });
     line.show("fit", 0);
     if (arguments.out.empty()) {
-      report.timings.push_back(fit(detector, dataset, {.threads = arguments.detector.threads}));
+      report.timings.push_back(fit(detector, dataset, arguments.detector.exec));
     } else {
       FitModelOptions options = arguments.model;
-      options.exec.threads = arguments.detector.threads;
+      options.exec = arguments.detector.exec;
       options.progress = [&](std::string_view step, double done) { line.show(step, done); };
       report.timings.push_back(plan_fit(dataset.info(), detector));
       const auto start = std::chrono::steady_clock::now();

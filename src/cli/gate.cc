@@ -65,7 +65,8 @@ DetectorArguments detector_arguments(const GateSettings& settings,
                               .criterion = {},
                               .ood_val = {},
                               .search_rows = {},
-                              .threads = settings.threads.value_or(0)};
+                              .exec = {.threads = settings.threads.value_or(0),
+                                       .device = settings.device.value_or(Device())}};
   const auto add = [&](const std::string& name) {
     if (!name.empty() && std::ranges::find(arguments.detectors, name) == arguments.detectors.end())
       arguments.detectors.push_back(name);
@@ -125,7 +126,7 @@ Status run(const GateArguments& arguments) {
                                           .baseline = compared,
                                           .max_drop = settings.max_drop.value_or(defaults.max_drop),
                                           .same_rows = settings.same_rows,
-                                          .exec = {.threads = detectors.threads}});
+                                          .exec = detectors.exec});
 
   if (!settings.junit.empty()) write_file(settings.junit, to_junit(result));
   if (!settings.summary.empty()) write_file(settings.summary, to_markdown(result));
@@ -162,6 +163,7 @@ void add_flags(CLI::App& command, GateSettings& flags) {
           "those of the baseline")
       ->allow_extra_args(false);
   command.add_option("--threads", flags.threads, "Threads; 0 = all")->check(CLI::Range(0, 1024));
+  add_device_argument(command, flags.device);
 }
 
 }  // namespace

@@ -63,6 +63,10 @@ class Setting {
     if (!value_.is_boolean()) fail("true or false");
     return value_.get<bool>();
   }
+  Device device() const {
+    if (!value_.is_string()) fail("cpu, cuda or cuda:<index>");
+    return Device::parse(value_.get<std::string>());
+  }
   int threads() const {
     if (!value_.is_number_integer() || !(value_.get<double>() >= 0) ||
         value_.get<double>() > kMostThreads)
@@ -96,7 +100,8 @@ const std::vector<Key>& keys() {
       {"same-rows", [](GateSettings& to, const Setting& from) { to.same_rows = from.flag(); }},
       {"junit", [](GateSettings& to, const Setting& from) { to.junit = from.file(); }},
       {"summary", [](GateSettings& to, const Setting& from) { to.summary = from.file(); }},
-      {"threads", [](GateSettings& to, const Setting& from) { to.threads = from.threads(); }}};
+      {"threads", [](GateSettings& to, const Setting& from) { to.threads = from.threads(); }},
+      {"device", [](GateSettings& to, const Setting& from) { to.device = from.device(); }}};
   return all;
 }
 
@@ -136,6 +141,7 @@ GateSettings merged(GateSettings file, const GateSettings& flags) {
   if (flags.max_drop) file.max_drop = flags.max_drop;
   file.same_rows = file.same_rows || flags.same_rows;
   if (flags.threads) file.threads = flags.threads;
+  if (flags.device) file.device = flags.device;
   return file;
 }
 

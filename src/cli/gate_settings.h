@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "ood/exec.h"
+
 namespace ood::cli {
 
 struct GateSettings {
@@ -15,6 +17,7 @@ struct GateSettings {
   std::optional<double> max_drop;
   bool same_rows = false;
   std::optional<int> threads;
+  std::optional<Device> device;
 };
 
 /// Of a TOML or JSON file, told by its ending. Relative paths in it are relative to it. Throws

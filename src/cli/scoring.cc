@@ -11,7 +11,9 @@
 #include <system_error>
 #include <vector>
 
+#include "cli/commands.h"
 #include "errors.h"
+#include "ood/devices.h"
 #include "ood/kernels.h"
 #include "ood/stream.h"
 
@@ -119,13 +121,15 @@ void add_scoring_arguments(CLI::App& command, ScoringArguments& arguments) {
                      "With -: numbers in a row (may be left out if the model knows it)");
   command.add_option("--alpha", arguments.alpha,
                      "Reject rows whose p-value is this or less (default: as the model says)");
-  command.add_option("--threads", arguments.threads, "Threads; 0 = all")
+  command.add_option("--threads", arguments.exec.threads, "Threads; 0 = all")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  add_device_argument(command, arguments.exec.device);
 }
 
 Scoring::Scoring(const ScoringArguments& arguments)
-    : exec_{.threads = arguments.threads}, model_(load_model(arguments.model)) {
+    : exec_(arguments.exec), model_(load_model(arguments.model)) {
+  require_device(exec_.device);
   if (arguments.alpha) {
     require_share("--alpha", *arguments.alpha);
     model_.alpha = *arguments.alpha;

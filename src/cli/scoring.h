@@ -20,7 +20,7 @@ struct ScoringArguments {
   std::string split;  // "" = the only one
   std::optional<Index> dim;
   std::optional<double> alpha;  // instead of the model's
-  int threads = 0;
+  Exec exec;
 
   bool standard_input() const { return data == "-"; }
 };

@@ -1,12 +1,11 @@
 #include "ood/detectors/adascale.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "errors.h"
 #include "ood/activation_shaping.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -18,10 +17,6 @@ constexpr std::array<std::string_view, 2> kVariantNames = {"a", "l"};
 
 Index percent_of(Index dim, double percent) {
   return std::max<Index>(1, static_cast<Index>(static_cast<double>(dim) * percent / 100));
-}
-
-std::span<const float> row_of(const MatrixView& x, Index i) {
-  return {x.row_data(i), static_cast<std::size_t>(x.cols())};
 }
 
 }  // namespace
@@ -89,9 +84,6 @@ void AdaScale::prepare() {
 }
 
 void AdaScale::shifts(const Batch& tile, std::span<double> out) const {
-  Scratch scratch;
-  std::pmr::vector<Index> columns(&scratch);
-  columns.reserve(static_cast<std::size_t>(tile.features->cols()));
   const Tensor3View& copies = *tile.copy_features;
   const auto count = static_cast<Index>(copies.shape()[0]);
   if (options_.copy >= count)
@@ -100,55 +92,32 @@ void AdaScale::shifts(const Batch& tile, std::span<double> out) const {
   const MatrixView& z = *tile.features;
   const MatrixView moved(copies.data() + options_.copy * copies.strides()[0], z.rows(), z.cols(),
                          copies.strides()[1]);
-  const Index k1 = percent_of(z.cols(), options_.k1), k2 = percent_of(z.cols(), options_.k2);
-  for (Index i = 0; i < z.rows(); ++i) {
-    double& q = out[static_cast<std::size_t>(i)];
-    if (!z.row(i).allFinite() || !moved.row(i).allFinite()) {
-      q = std::numeric_limits<double>::quiet_NaN();
-      continue;
-    }
-    double level = 0, shift = 0;
-    largest_entries(row_of(z, i), k1, columns);
-    for (const Index j : columns) level += static_cast<double>(std::max(moved(i, j), 0.0f));
-    largest_entries(row_of(z, i), k2, columns);
-    for (const Index j : columns)
-      shift += std::abs(static_cast<double>(z(i, j)) - static_cast<double>(moved(i, j)));
-    q = level + options_.shift_weight * shift;
-  }
+  row_shifts(z, moved, percent_of(z.cols(), options_.k1), percent_of(z.cols(), options_.k2),
+             options_.shift_weight, out);
 }
 
 void AdaScale::score_tile(const Batch& tile, std::span<float> out) const {
   Scratch scratch;
   const MatrixView& z = *tile.features;
-  MatrixMap positive = scratch.matrix(z.rows(), z.cols()),
-            shaped = scratch.matrix(z.rows(), z.cols());
-  std::pmr::vector<double> q(out.size(), &scratch);
-  std::pmr::vector<float> squares(out.size(), &scratch);
+  MatrixMap shaped = scratch.matrix(z.rows(), z.cols());
+  const std::span<double> q = scratch.span<double>(z.rows()), r = scratch.span<double>(z.rows());
+  const std::span<Index> kept = scratch.span<Index>(z.rows());
   shifts(tile, q);
-  non_negative_rows(tile, true, positive);
-  shaped = z;
-  for (Index i = 0; i < z.rows(); ++i) {
-    const double own = q[static_cast<std::size_t>(i)];
-    double r = own;  // NaN makes the row NaN
-    if (!std::isnan(own)) {
-      const Index below = std::upper_bound(shifts_.begin(), shifts_.end(), own) - shifts_.begin();
-      const double above =
-          1 - static_cast<double>(below) / static_cast<double>(shifts_.size());  // 1 - F(q)
-      const double percentile =
-          options_.percentile_min + above * (options_.percentile_max - options_.percentile_min);
-      r = sum_ratio(row_of(positive, i), kept_entries(z.cols(), percentile));
-    }
-    squares[static_cast<std::size_t>(i)] = static_cast<float>(r * r);
-    shaped.row(i) = (shaped.row(i).cast<double>() * std::exp(r)).cast<float>();
-  }
+  kept_by_rank(q, {shifts_.data(), static_cast<std::size_t>(shifts_.size())},
+               options_.percentile_min, options_.percentile_max, z.cols(), kept);
+  non_negative_rows(tile, true, shaped);
+  row_sum_ratios(shaped, kept, r);
   if (options_.variant == Variant::a) {
     const MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
+    scale_rows(z, r, shaped);
     head_.logits(shaped, logits);
     kernels::row_log_sum_exp(logits, 1.0f, out);
   } else {
-    const std::pmr::vector<float> zeros(static_cast<std::size_t>(tile.logits->cols()), 0.0f,
-                                        &scratch);
-    kernels::row_log_sum_exp_affine(*tile.logits, squares, zeros, out);
+    const std::span<float> factors = scratch.span<float>(z.rows()),
+                           zeros = scratch.span<float>(tile.logits->cols());
+    square(r, factors);
+    kernels::fill(zeros, 0.0f);
+    kernels::row_log_sum_exp_affine(*tile.logits, factors, zeros, out);
   }
 }
 

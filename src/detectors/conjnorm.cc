@@ -112,14 +112,9 @@ ConjNorm::RowTerms::RowTerms(std::span<const ConjNorm* const> models,
 
 MatrixView ConjNorm::RowTerms::select(std::size_t model, Buffers& buffers) const {
   const Member& member = members_[model];
-  const double t = member.temperature;
   const Index rows = buffers.norms.rows();
-  for (Index i = 0; i < rows; ++i) {
-    const double unit = 1 / (static_cast<double>(buffers.norms(i, 2 * member.geometry)) + kTiny);
-    const double size = static_cast<double>(buffers.norms(i, 2 * member.geometry + 1)) * unit;
-    buffers.scale[static_cast<std::size_t>(i)] = static_cast<float>(unit / t);
-    buffers.shift[static_cast<std::size_t>(i)] = static_cast<float>(-size * size / (2 * t));
-  }
+  kernels::norm_terms(buffers.norms, 2 * member.geometry, member.temperature, buffers.scale,
+                      buffers.shift);
   return {buffers.dots.data() + member.geometry * classes_, rows, classes_, buffers.dots.cols()};
 }
 

@@ -6,6 +6,7 @@
 
 #include "errors.h"
 #include "ood/accumulators/row_bank.h"
+#include "ood/kernels/margins.h"
 #include "ood/logistic_regression.h"
 #include "ood/metrics.h"
 #include "ood/reduce.h"
@@ -124,14 +125,7 @@ void LinearProbe::prepare() {
 }
 
 void LinearProbe::score_tile(const Batch& tile, std::span<float> out) const {
-  for (Index i = 0; i < tile.rows(); ++i) {
-    const auto row = tile.features->row(i).cast<double>();
-    const double odds = row.dot(weight_) + intercept_;
-    // an infinite entry may meet a weight of the other sign, or of 0
-    out[static_cast<std::size_t>(i)] = tile.features->row(i).allFinite()
-                                           ? static_cast<float>(odds)
-                                           : std::numeric_limits<float>::quiet_NaN();
-  }
+  kernels::row_affine(*tile.features, weight_, intercept_, out);
 }
 
 Diagnostics LinearProbe::found() const {

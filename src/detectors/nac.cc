@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "errors.h"
+#include "ood/kernels/margins.h"
 #include "ood/random.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -107,25 +108,12 @@ void Nac::set_up() {
 }
 
 void Nac::states(const Batch& tile, MatrixMap x) const {
-  const MatrixView& f = *tile.logits;
   Scratch scratch;
-  MatrixMap p = scratch.matrix(f.rows(), f.cols());
-  std::pmr::vector<double> exps(static_cast<std::size_t>(f.cols()), &scratch);
-  const double uniform = 1 / static_cast<double>(f.cols());
-  for (Index i = 0; i < f.rows(); ++i) {  // in float64: what p loses may carry states over an edge
-    const float* row = f.row_data(i);
-    const double largest = static_cast<double>(*std::max_element(row, row + f.cols()));
-    double sum = 0;
-    for (std::size_t c = 0; c < exps.size(); ++c) {
-      const auto logit = static_cast<double>(row[c]);
-      exps[c] = std::exp(logit - largest);
-      sum += exps[c] + 0 * logit;  // NaN and infinity show
-    }
-    for (std::size_t c = 0; c < exps.size(); ++c)
-      p(i, static_cast<Index>(c)) = static_cast<float>(exps[c] / sum - uniform);
-  }
+  const MatrixMap p = scratch.matrix(tile.rows(), tile.logits->cols());
+  // from float64: what p loses may carry states over an edge
+  kernels::row_excess_probabilities(*tile.logits, p);
   kernels::matmul_nt(p, packed_weight_, x);
-  x.array() *= static_cast<float>(options_.alpha) * tile.features->array();
+  kernels::scale_by(x, static_cast<float>(options_.alpha), *tile.features);
 }
 
 Index Nac::bin_of(float x) const {
@@ -136,17 +124,9 @@ void Nac::score_tile(const Batch& tile, std::span<float> out) const {
   Scratch scratch;
   const MatrixMap x = scratch.matrix(tile.rows(), weight_.cols());
   states(tile, x);
-  for (Index i = 0; i < x.rows(); ++i) {
-    double sum = 0;
-    float poison = 0;
-    for (Index j = 0; j < x.cols(); ++j) {
-      sum += static_cast<double>(covered_(j, bin_of(x(i, j))));
-      poison += x(i, j) * 0.0f;
-    }
-    // whole numbers, so that states that are covered alike score alike, to the bit
-    const double most = static_cast<double>(options_.saturation) * static_cast<double>(x.cols());
-    out[static_cast<std::size_t>(i)] = static_cast<float>(sum / most) + poison;
-  }
+  // whole numbers, so that states that are covered alike score alike, to the bit
+  const double most = static_cast<double>(options_.saturation) * static_cast<double>(x.cols());
+  kernels::row_binned_share(x, edges_, covered_, most, out);
 }
 
 }  // namespace ood

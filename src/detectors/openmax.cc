@@ -9,6 +9,7 @@
 #include "ood/accumulators/classified_logits.h"
 #include "ood/accumulators/largest_distances.h"
 #include "ood/kernels.h"
+#include "ood/kernels/margins.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -53,36 +54,13 @@ void OpenMax::prepare() {
 
 void OpenMax::score_tile(const Batch& tile, std::span<float> out) const {
   const MatrixView& f = *tile.logits;
-  const Index alpha = std::min(options_.alpha, f.cols());
   Scratch scratch;
-  std::pmr::vector<float> least(out.size(), &scratch);  // of the alpha largest logits
-  std::pmr::vector<double> unknown(out.size(), &scratch);
-  std::pmr::vector<Index> ranked(&scratch);
-  ranked.reserve(static_cast<std::size_t>(f.cols()));
-  MatrixMap revised = scratch.matrix(f.rows(), f.cols());
-  VectorDMap row = scratch.vector_d(f.cols());
-  kernels::row_kth_largest(f, alpha, least);
-  revised = f;
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    const float* logits = f.row_data(static_cast<Index>(i));
-    ranked.clear();
-    for (Index c = 0; c < f.cols(); ++c)
-      if (logits[c] >= least[i]) ranked.push_back(c);  // none where that is NaN
-    std::ranges::sort(ranked, [&](Index a, Index b) {
-      return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
-    });
-    row = f.row(static_cast<Index>(i)).transpose().cast<double>();
-    for (Index k = 0; k < std::min(alpha, std::ssize(ranked)); ++k) {
-      const Index c = ranked[static_cast<std::size_t>(k)];
-      const double weight = static_cast<double>(alpha - k) / static_cast<double>(alpha) *
-                            tail_of(c).cdf((row - means_.row(c).transpose()).norm());
-      revised(static_cast<Index>(i), c) = static_cast<float>(row[c] * (1 - weight));
-      unknown[i] += row[c] * weight;
-    }
-  }
+  const MatrixMap revised = scratch.matrix(f.rows(), f.cols());
+  const std::span<double> unknown = scratch.span<double>(f.rows());
+  kernels::row_revised_logits(f, std::min(options_.alpha, f.cols()), means_,
+                              {smallest_, shapes_, log_scales_}, revised, unknown);
   kernels::row_log_sum_exp(revised, 1.0f, out);
-  for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = static_cast<float>(static_cast<double>(out[i]) - unknown[i]);
+  kernels::subtract_sums(out, unknown);
 }
 
 }  // namespace ood

@@ -5,24 +5,14 @@
 #include <stdexcept>
 
 #include "errors.h"
+#include "kernels/bodies/shaping.h"
+#include "ood/activation_shaping.h"
 #include "ood/kernels.h"
 #include "ood/quantiles.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
 namespace ood {
-
-namespace {
-
-/// The bin of x, -1 outside of all. A difference and a quotient: no two compilers round these
-/// differently.
-Index bin(float x, double left, double width) {
-  const double position = (static_cast<double>(x) - left) / width;
-  const bool inside = position >= 0 && position < static_cast<double>(OptFs::kBins);
-  return inside ? static_cast<Index>(position) : -1;
-}
-
-}  // namespace
 
 /// Sums g_k n.
 class OptFs::Contributions {
@@ -39,7 +29,7 @@ class OptFs::Contributions {
       const Index predicted = std::max_element(f, f + batch.logits->cols()) - f;
       const float* z = batch.features->row_data(i);
       for (Index j = 0; j < batch.features->cols(); ++j)
-        if (const Index k = bin(z[j], left_, width_); k >= 0)
+        if (const Index k = kernels::bodies::bin_of(z[j], left_, width_, kBins); k >= 0)
           sums_[k] += static_cast<double>((*weight_)(predicted, j)) * static_cast<double>(z[j]);
     }
   }
@@ -84,15 +74,7 @@ void OptFs::score_tile(const Batch& tile, std::span<float> out) const {
   const MatrixView& z = *tile.features;
   MatrixMap shaped = scratch.matrix(z.rows(), z.cols());
   const MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
-  for (Index i = 0; i < z.rows(); ++i) {
-    const float* from = z.row_data(i);
-    float* to = shaped.row(i).data();
-    for (Index j = 0; j < z.cols(); ++j) {
-      const Index k = bin(from[j], left_, width_);
-      const double theta = k >= 0 ? theta_[k] : 0;
-      to[j] = static_cast<float>(theta * static_cast<double>(from[j]));  // 0 infinity is NaN
-    }
-  }
+  weigh_by_bins(z, left_, width_, {theta_.data(), static_cast<std::size_t>(theta_.size())}, shaped);
   head_.logits(shaped, logits);
   kernels::row_log_sum_exp(logits, 1.0f, out);
 }

@@ -1,8 +1,7 @@
 #include "ood/detectors/vra.h"
 
-#include <algorithm>
-
 #include "errors.h"
+#include "ood/activation_shaping.h"
 #include "ood/scratch.h"
 
 namespace ood {
@@ -83,19 +82,11 @@ void Vra::score_tile(const Batch& tile, std::span<float> out) const {
   const MatrixView& z = *tile.features;
   MatrixMap shaped = scratch.matrix(z.rows(), z.cols());
   const MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
-  const bool clip = options_.below == Below::clip;
-  const double* low = low_.data();
-  const double* high = high_.data();
-  for (Index i = 0; i < z.rows(); ++i) {
-    const float* from = z.row_data(i);
-    float* to = shaped.row(i).data();
-    for (Index j = 0; j < z.cols(); ++j) {
-      const auto x = static_cast<double>(from[j]);
-      const double floor = clip ? low[j] : 0;
-      const double kept = x < low[j] ? floor : x > high[j] ? high[j] : x + options_.lift;
-      to[j] = static_cast<float>(kept) + 0.0f * from[j];  // 0 z: infinity makes the row NaN
-    }
-  }
+  const auto of_each = [](const VectorD& a) {
+    return std::span(a.data(), static_cast<std::size_t>(a.size()));
+  };
+  rectify_rows(z, of_each(low_), of_each(high_), options_.below == Below::clip, options_.lift,
+               shaped);
   head_.logits(shaped, logits);
   kernels::row_log_sum_exp(logits, 1.0f, out);
 }

@@ -5,12 +5,21 @@
 
 #include "errors.h"
 #include "ood/accumulators/class_moments.h"
+#include "ood/kernels/elements.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 #include "ood/spectrum.h"
 
 namespace ood {
+
+namespace {
+
+std::span<const float> entries(const Vector& v) {
+  return {v.data(), static_cast<std::size_t>(v.size())};
+}
+
+}  // namespace
 
 void Wdiscood::fit_state(BatchSource& source, const Exec& exec) {
   const SourceInfo& info = source.info();
@@ -72,22 +81,21 @@ void Wdiscood::score_tile(const Batch& tile, std::span<float> out) const {
   constexpr std::array<double, 1> kTwo = {2.0};
   Scratch scratch;
   const Index n = tile.rows();
-  MatrixMap centered = scratch.matrix(n, tile.features->cols());
-  const MatrixMap y = scratch.matrix(n, rank_);
-  MatrixMap g = scratch.matrix(n, discriminants_), h = scratch.matrix(n, rank_ - discriminants_);
+  const MatrixMap centered = scratch.matrix(n, tile.features->cols());
+  const MatrixMap y = scratch.matrix(n, rank_), h = scratch.matrix(n, rank_ - discriminants_);
   const MatrixMap dots = scratch.matrix(n, class_places_.rows()), residual = scratch.matrix(n, 1);
-  std::pmr::vector<Index> nearest(out.size(), &scratch);
-  centered = tile.features->rowwise() - center_.transpose();
+  const std::span<Index> nearest = scratch.span<Index>(n);
+  const MatrixView g(y.data(), n, discriminants_, rank_);
+  const MatrixView rest(y.data() + discriminants_, n, h.cols(), rank_);
+  kernels::subtract_row(*tile.features, entries(center_), centered);
   kernels::matmul_nt(centered, packed_transform_, y);
-  g = y.leftCols(discriminants_);
-  h = y.rightCols(rank_ - discriminants_).rowwise() - residual_mean_.transpose();
+  kernels::subtract_row(rest, entries(residual_mean_), h);
   kernels::matmul_nt(g, packed_places_, dots);
   kernels::row_argmax_affine(dots, 2.0f, negative_squares_, nearest);
   kernels::row_squared_distance_selected(g, class_places_, nearest, out);
+  kernels::negate_root(out);
   kernels::row_norms(h, kTwo, residual);
-  const auto weight = static_cast<float>(options_.residual_weight);
-  for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = -std::sqrt(out[i]) - weight * residual(static_cast<Index>(i), 0);
+  kernels::add_scaled(out, -options_.residual_weight, {residual.data(), out.size()}, out);
 }
 
 }  // namespace ood

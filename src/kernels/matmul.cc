@@ -14,10 +14,12 @@
 #include "kernels/bfloat16.h"
 #include "kernels/bfloat16_panels.h"
 #include "kernels/cpu/shapes.h"
+#include "kernels/device.h"
 #include "kernels/dispatch.h"
 #include "kernels/matmul_isa.h"
 #include "kernels/panels.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/scratch.h"
 #include "single_threaded.h"
 
@@ -191,12 +193,14 @@ struct PackedMatrix::Impl {
   }
 };
 
-PackedMatrix::PackedMatrix(const MatrixView& b, Precision precision)
-    : precision_(available(precision)) {
+PackedMatrix::PackedMatrix(const MatrixView& b, Precision precision, For used_by)
+    : precision_(available(precision)), wanted_(precision) {
   const SingleThreaded guard;  // the library fixes its blocking when a primitive is made
   rows_ = b.rows();
   cols_ = b.cols();
-  if (b.size() > 0) impl_ = std::make_shared<const Impl>(b, precision_);
+  if (b.size() == 0) return;
+  impl_ = std::make_shared<const Impl>(b, precision_);
+  if (used_by == For::devices_too && devices_expected()) plain_ = std::make_shared<const Matrix>(b);
 }
 
 bool PackedMatrix::allocates() const {
@@ -212,6 +216,21 @@ void matmul_nt(const MatrixView& x, const PackedMatrix& b, MatrixMap out) {
   if (x.cols() != b.cols())
     throw_invalid("matmul_nt: x has {} columns, expected {} as b has", x.cols(), b.cols());
   require_shape("matmul_nt", out, x.rows(), b.rows());
+  if (DeviceQueue* const queue = device_queue()) {
+    if (b.rows() == 0 || x.rows() == 0) return;
+    if (b.get() == nullptr) return fill({out.data(), static_cast<std::size_t>(out.size())}, 0.0f);
+    if (b.plain() == nullptr)
+      throw std::logic_error("matmul_nt: b was packed for the processor, expected devices_too");
+    Scratch scratch;
+    MatrixView rows = x;
+    if (x.outerStride() < x.cols() && x.rows() > 1) {  // they overlap, which cuBLAS does not take
+      const MatrixMap apart = scratch.matrix(x.rows(), x.cols());
+      copy(x, apart);
+      rows = apart;
+    }
+    return queue->multiply({rows_in(rows), placed(MatrixView(*b.plain())), rows_out(out),
+                            available_on_gpus(b.wanted())});
+  }
   if (b.get() == nullptr) {  // nothing to add up
     out.setZero();
     return;
@@ -270,7 +289,11 @@ Precision available(Precision wanted) {
   const int has = dnnl_get_effective_cpu_isa(), needed = dnnl_cpu_isa_avx512_core_bf16;
   // The library may have been in use before OOD_SIMD was applied: both are asked
   const bool units = (has & needed) == needed && simd_target().starts_with("AVX3");
-  return units ? wanted : Precision::float32;
+  return units && wanted != Precision::tf32 ? wanted : Precision::float32;
+}
+
+Precision available_on_gpus(Precision wanted) {
+  return wanted == Precision::bfloat16x3 ? Precision::float32 : wanted;
 }
 
 void limit_matmul_isa(std::string_view simd_target) {

@@ -32,7 +32,7 @@ using kernels::Precision;
 const std::vector<Precision>& precisions() {
   static const std::vector<Precision> list = [] {
     std::vector<Precision> all = {Precision::float32};
-    for (const Precision precision : {Precision::bfloat16x3, Precision::bfloat16})
+    for (const Precision precision : {Precision::bfloat16x3, Precision::bfloat16, Precision::tf32})
       if (kernels::available(precision) == precision) all.push_back(precision);
     return all;
   }();
@@ -48,6 +48,7 @@ double allowed(Precision precision, Index depth) {
   const double sum = static_cast<double>(depth) * kUnit;
   if (precision == Precision::bfloat16) return 0x1p-7 + 1.02 * sum;
   if (precision == Precision::bfloat16x3) return 0x1p-15 + 3.06 * sum;
+  if (precision == Precision::tf32) return 0x1p-10 + 1.01 * sum;
   return sum;
 }
 
@@ -285,13 +286,14 @@ TEST_CASE("available: bfloat16 where the instruction set has it, and float32 bit
   const kernels::PackedMatrix plain(b);
   CHECK(plain.precision() == Precision::float32);
   CHECK(kernels::available(Precision::float32) == Precision::float32);
-  for (const Precision precision : {Precision::bfloat16x3, Precision::bfloat16}) {
-    CHECK(kernels::available(precision) == (units ? precision : Precision::float32));
+  for (const Precision precision : {Precision::bfloat16x3, Precision::bfloat16, Precision::tf32}) {
+    const bool has = units && precision != Precision::tf32;  // which is for GPUs
+    CHECK(kernels::available(precision) == (has ? precision : Precision::float32));
     const kernels::PackedMatrix packed(b, precision);
     CHECK(packed.precision() == kernels::available(precision));
     CHECK(packed.rows() == 10);
     CHECK(packed.cols() == 342);
-    CHECK((different_rows(multiply(x, packed), multiply(x, plain)) == 0) == !units);
+    CHECK((different_rows(multiply(x, packed), multiply(x, plain)) == 0) == !has);
   }
 }
 

@@ -98,6 +98,22 @@ inline const std::vector<Pattern> kLogitPatterns = {
      [](Random& r, std::span<float> row) {
        for (float& v : row) v = uniform(r, -1, 1) * 3e38f;
      }},
+    // Each entry is the largest up to it
+    {"ascending",
+     [](Random& r, std::span<float> row) {
+       for (std::size_t j = 0; j < row.size(); ++j)
+         row[j] = 0.05f * static_cast<float>(j) + uniform(r, 0, 0.05f);
+     }},
+    {"one 1000 above equal ones",
+     [](Random& r, std::span<float> row) {
+       for (float& v : row) v = -7.5f;
+       row[r() % row.size()] = 992.5f;
+     }},
+    {"two largest",
+     [](Random& r, std::span<float> row) {
+       for (float& v : row) v = uniform(r, -1, 0);
+       row[0] = row[r() % row.size()] = 30;
+     }},
 };
 
 inline const std::vector<Pattern> kFeaturePatterns = {

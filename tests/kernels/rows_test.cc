@@ -108,6 +108,27 @@ TEST_CASE("row_max: infinity beside NaN, and the lowest number") {
   CHECK(std::isnan(out[2]));
 }
 
+TEST_CASE("row_argmax: the first of the largest entries, -1 for a row with NaN or infinity") {
+  for (const Index d : kLengths) {
+    CAPTURE(d);
+    const float infinity = std::numeric_limits<float>::infinity();
+    Random random(4);
+    Matrix x(6, d);
+    for (float& v : x.reshaped()) v = static_cast<float>(random() % 7) - 8;  // below 0, with ties
+    x.row(2).setConstant(std::numeric_limits<float>::lowest());
+    x(3, d / 2) = std::nanf("");
+    x(4, d - 1) = infinity;
+    x(5, 0) = -infinity;
+    std::vector<Index> out(6);
+    kernels::row_argmax(PlacedRows(x, 1, 2).view(), out);
+    for (std::size_t i = 0; i < 3; ++i) {
+      const Matrix row = x.row(static_cast<Index>(i));
+      CHECK(out[i] == std::max_element(row.data(), row.data() + d) - row.data());
+    }
+    for (std::size_t i = 3; i < 6; ++i) CHECK(out[i] == -1);
+  }
+}
+
 TEST_CASE("row_log_sum_exp: every row on its own") {
   check_contract(log_sum_exp_at(1));
   check_depends_on_row_alone(log_sum_exp_at(0.3f));
@@ -210,6 +231,21 @@ TEST_CASE("row_kth_largest: every k of numbers that lie next to each other, and 
   }
 }
 
+TEST_CASE("row_kth_largest: every k of a few numbers, many times each") {
+  for (const Index d : {31, 33, 100}) {
+    Random random(5);
+    Matrix x(1, d);
+    for (float& v : x.reshaped()) v = std::max(0.0f, static_cast<float>(random() % 6) - 3) / 3;
+    x(0, 0) = -0.0f;
+    std::vector<float> out(1);
+    for (Index k = 1; k <= d; ++k) {
+      kernels::row_kth_largest(x, k, out);
+      CHECK(out[0] == reference::kth_largest({x.data(), static_cast<std::size_t>(d)},
+                                             static_cast<std::size_t>(k)));
+    }
+  }
+}
+
 TEST_CASE("row_sum_above: every row on its own") { check_contract(sum_above(0.1f)); }
 
 TEST_CASE("row_sum_above: error, of float64 but for the rounding of this test") {
@@ -218,6 +254,17 @@ TEST_CASE("row_sum_above: error, of float64 but for the rounding of this test") 
       const double value = reference::sum_above(x, threshold);
       return Expected{value, (kUnit + 0x1p-53 * (length(x) + 2)) * value};
     });
+}
+
+TEST_CASE("row_sum_above: each row has its threshold") {
+  const Matrix x = normal_rows(3, 100, 4);
+  const std::vector<float> t = {-1, 0, 0.5f};
+  std::vector<double> out(3);
+  kernels::row_sum_above(x, t, out);
+  for (std::size_t i = 0; i < 3; ++i)
+    CHECK(out[i] ==
+          doctest::Approx(reference::sum_above({x.row(static_cast<Index>(i)).data(), 100}, t[i]))
+              .epsilon(1e-14));
 }
 
 TEST_CASE("row_negative_gini: every row on its own") {
@@ -336,6 +383,21 @@ TEST_CASE("row_generalized_entropy: the largest are chosen by value, not by plac
     const auto out_sorted = run(generalized_entropy_of(0.1f, d / 3 + 1), sorted);
     for (std::size_t i = 0; i < out.size(); ++i)
       CHECK(out[i] == doctest::Approx(out_sorted[i]).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("row_generalized_entropy: ties at the last that counts, among the largest and below") {
+  for (const Index d : {40, 100}) {
+    Matrix x = Matrix::Constant(1, d, -1.0f);
+    for (Index j = 0; j < 5; ++j) x(0, 7 * j) = 1;
+    for (const Index top : {2, 5, 9}) {
+      CAPTURE(top);
+      double value = 0;
+      for (const auto& [term, log_p] : reference::generalized_entropy_terms(
+               {x.data(), static_cast<std::size_t>(d)}, 0.3, static_cast<std::size_t>(top)))
+        value -= term;
+      CHECK(run(generalized_entropy_of(0.3f, top), x)[0] == doctest::Approx(value).epsilon(1e-6));
+    }
   }
 }
 

@@ -2,9 +2,11 @@
 
 #include <cmath>
 
+#include "device/emulated_queue.h"
 #include "kernels/placed_rows.h"
 #include "kernels/row_patterns.h"
 #include "ood/kernels.h"
+#include "ood/scratch.h"
 
 using namespace ood;
 using namespace ood::test;
@@ -155,6 +157,28 @@ TEST_CASE("add_centered_scatter: the same bits as of the differences") {
   const MatrixD expected = scatter_of(differences(x, centers, center));
   const MatrixD lower = scatter.triangularView<Eigen::Lower>();
   CHECK((lower.array() == MatrixD(expected.triangularView<Eigen::Lower>()).array()).all());
+}
+
+TEST_CASE("scatter: on a device") {
+  const Matrix x = normal_rows(5000, 9, 40);
+  const MatrixD centers = normal_rows(4, 9, 41).cast<double>();
+  const auto center = cycling(5000, 4);
+  const MatrixD y = differences(x, centers, center);
+  MatrixD centered = initial(9), halves = initial(9);
+  {
+    const EmulatedDevice device;
+    const auto queue = open_emulated_queue(0);
+    kernels::DeviceCopies copies;
+    const kernels::DeviceScope scope(*queue, copies);
+    Scratch scratch;
+    MatrixMap rows = scratch.matrix(x.rows(), x.cols());
+    queue->copy_in(rows.data(), x.data(), static_cast<std::size_t>(x.size()) * sizeof(float));
+    kernels::add_centered_scatter(rows, centers, center, centered);
+    kernels::add_scatter(y, halves, 0, 2);
+    kernels::add_scatter(y, halves, 1, 2);
+  }
+  CHECK(worst_error(centered, y) <= 1e-12);
+  CHECK(worst_error(halves, y) <= 1e-12);
 }
 
 TEST_CASE("scatter: no rows, no columns") {

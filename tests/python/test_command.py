@@ -228,6 +228,7 @@ def test_detectors_without_their_inputs_are_left_out(ood: Run, tmp_path: Path) -
     (["eval", "FILE", "--format", "xml"], "xml"),
     (["eval", "FILE", "--threads", "-1"], "-1"),
     (["eval", "FILE", "--threads", "5000"], "Value 5000 not in range 0 to 1024"),
+    (["eval", "FILE", "--device", "gpu"], "device has gpu, expected cpu, cuda or cuda:<index>"),
     (["eval", "FILE", "-d", "knnn"], "unknown detector knnn, expected one of msp, "),
     (["eval", "FILE", "-d", "knn,knn"], "--detectors has knn twice, expected each once"),
     (["eval", "FILE", "-p", "knn"], "-p has knn, expected <detector>.<option>=<value>"),
@@ -255,6 +256,47 @@ def test_bad_usage_is_one_line_and_exit_2(ood: Run, small: Path, arguments: list
     assert result.stderr.startswith("ood: ")
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
+
+
+def cuda_devices(ood: Run) -> list[str]:
+    """Those that `ood info` lists, "cuda:0: NVIDIA ..."."""
+    return [line for line in ood("info").stdout.splitlines() if line.startswith("cuda:") and line[5:6].isdigit()]
+
+
+def test_info_lists_devices_or_says_why_there_is_none(ood: Run) -> None:
+    text = ood("info").stdout
+    devices = cuda_devices(ood)
+    if "cuda: not built\n" in text:
+        assert devices == []
+    else:
+        assert f"{len(devices)} device" in text or "no device: " in text
+    for line in devices:
+        assert "compute capability " in line and "GiB of memory" in line
+
+
+def test_cpu_is_a_device(ood: Run, small: Path) -> None:
+    plain = ood("eval", small, "-d", "energy", "-f", "csv")
+    named = ood("eval", small, "-d", "energy", "-f", "csv", "--device", "cpu")
+    assert (named.returncode, named.stdout) == (0, plain.stdout)
+
+
+def test_a_device_that_is_not_there_is_one_line_and_exit_2(ood: Run, small: Path, tmp_path: Path) -> None:
+    """Before anything is fitted, written or read from standard input."""
+    model = tmp_path / "model.ood"
+    assert ood("fit", small, "-d", "energy", "--out", model).returncode == 0
+    out = tmp_path / "out"
+    missing = f"cuda:{len(cuda_devices(ood))}"
+    for arguments in (["eval", small], ["report", small, "--out", out], ["score", model, "-", "--dim", 3],
+                      ["score", model, small, "-s", "id_test", "--out", out], ["monitor", model, small, "-s", "id_test"],
+                      ["fit", small, "-d", "energy", "--out", out], ["gate", small, "-r", "energy.far.auroc > 0"],
+                      ["eval", small, "-d", "knn", "--search", "k=1,2"]):
+        result = ood(*arguments, "--device", missing)
+        assert (result.returncode, result.stdout) == (2, ""), arguments
+        assert result.stderr.startswith("ood: ") and result.stderr.count("\n") == 1
+        if "cuda: not built\n" in ood("info").stdout:
+            assert result.stderr == ("ood: device: this libood was built without CUDA, expected one that was "
+                                     "configured with -DOOD_CUDA=ON\n")
+        assert not out.exists()
 
 
 def spoil(name: str, row: int, column: int, value: float) -> Callable[[h5py.File], None]:

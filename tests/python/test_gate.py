@@ -212,7 +212,7 @@ def test_file_and_flags_say_the_same(ood: Run, tmp_path: Path) -> None:
     require = ["knn.far.auroc >= 0.5", "msp.digit_9.fpr95.hi95 <= 0.9"]
     settings = {"require": require, "baseline": "baseline.json", "max-drop": 0.25,
                 "same-rows": True, "detector": ["react"], "param": ["react.percentile=95"],
-                "junit": "out.xml", "summary": "out.md", "threads": 1}
+                "junit": "out.xml", "summary": "out.md", "threads": 1, "device": "cpu"}
     (tmp_path / "folder/gate.json").write_text(json.dumps(settings))
     (tmp_path / "folder/gate.toml").write_text("".join(
         f"{key} = {json.dumps(value)}\n" for key, value in settings.items()))
@@ -244,6 +244,8 @@ def test_file_and_flags_say_the_same(ood: Run, tmp_path: Path) -> None:
     ("x.toml", "same-rows = 'yes'", "same-rows has \"yes\", expected true or false"),
     ("x.toml", "baseline = ''", "baseline has \"\", expected the path of a file"),
     ("x.toml", "threads = 1.5", "threads has 1.5, expected a whole number"),
+    ("x.toml", "device = 0", "device has 0, expected cpu, cuda or cuda:<index>"),
+    ("x.toml", "device = 'gpu'", "device has gpu, expected cpu, cuda or cuda:<index>"),
     ("x.toml", "\n\nrequire = [", "x.toml: line 3: "),
     ("x.toml", "[require]\nx = 1", "require has object"),
     ("x.toml", "", "there is nothing to check"),

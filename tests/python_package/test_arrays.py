@@ -32,9 +32,9 @@ class OnlyDlpack:
         return self._values.__dlpack_device__()
 
 
-class OnGpu(OnlyDlpack):
+class OnAnotherDevice(OnlyDlpack):
     def __dlpack_device__(self) -> tuple[int, int]:
-        return 2, 0  # kDLCUDA of dlpack.h
+        return 8, 0  # kDLMetal of dlpack.h; for those of CUDA see test_gpu.py
 
 
 class OnlyArray:
@@ -234,7 +234,7 @@ def test_ragged_lists_are_refused() -> None:
 
 def test_arrays_of_a_device_are_refused_with_what_to_do() -> None:
     with pytest.raises(TypeError, match=r"features is not in the memory of the CPU.*\.cpu\(\)"):
-        ood.Ssd().fit(features=OnGpu(WIDE))
+        ood.Ssd().fit(features=OnAnotherDevice(WIDE))
 
 
 @pytest.mark.parametrize(("name", "shape", "expected"), [

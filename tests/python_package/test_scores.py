@@ -53,7 +53,7 @@ def one_row(arrays: dict[str, Any], row: int) -> dict[str, Any]:
 
 
 def allowed(name: str, dataset: ood.Dataset) -> bool:
-    return not ood._ood.missing_inputs(dataset._file, make(name)._new_model())
+    return not ood._ood.missing_inputs(dataset._file, make(name)._new_model(), "cpu")
 
 
 def quietly(fit: Callable[[], ood.Detector]) -> ood.Detector:

@@ -53,6 +53,8 @@ reveal_type(ood.metrics.bootstrap(scores, more)["auroc"])  # Interval
 reveal_type(ood.metrics.compare((scores, more), (scores, more)).difference.high)  # float
 reveal_type(ood.metrics.compute(scores, more))  # dict[str, float]
 reveal_type(ood.__version__)  # str
+reveal_type(ood.devices()[0].free)  # int
+reveal_type(ood.devices()[0].compute_capability)  # tuple[int, int]
 reveal_type(ood.DETECTORS["knn"]())  # Detector
 
 with ood.Writer("out.h5", model="net") as writer:
@@ -78,6 +80,7 @@ ood.evaluate("a.h5", progress="yes")  # arg-type
 ood.metrics.auroc([1.0])  # call-arg
 ood.metrics.aupr([1.0], [0.0], "ood")  # call-arg|misc
 ood.metrics.auroc_interval([1.0], [0.0]).upper  # attr-defined
+ood.Knn().score([[1.0]], device=0)  # arg-type
 x: int = ood.Knn().score([[1.0]])  # assignment
 ood.NoSuchDetector()  # attr-defined
 """

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "ood/accumulators/class_means.h"
-#include "ood/predicted_class.h"
+#include "ood/kernels.h"
 
 namespace ood {
 
@@ -18,7 +18,8 @@ class PredictedClassMeans {
   Inputs inputs() const { return {.features = true, .logits = true}; }
 
   void add(const Batch& batch) {
-    const std::vector<Index> predicted = predicted_classes(*batch.logits);
+    std::vector<Index> predicted(static_cast<std::size_t>(batch.logits->rows()));
+    kernels::row_argmax(*batch.logits, predicted);
     Batch labelled;
     labelled.features = batch.features;
     labelled.labels = predicted;

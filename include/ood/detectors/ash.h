@@ -1,9 +1,8 @@
 #pragma once
 
 #include <array>
-#include <cmath>
+#include <span>
 #include <string_view>
-#include <vector>
 
 #include "ood/activation_shaping.h"
 #include "ood/detector.h"
@@ -75,28 +74,20 @@ class Ash final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());
-    MatrixMap shaped = scratch.matrix(z.rows(), z.cols());
     MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
     non_negative_rows(tile, options_.relu, z);
     const Index k = kept_entries(z.cols(), options_.percentile);
-    std::pmr::vector<Index> largest(&scratch);
-    shaped.setZero();
-    for (Index i = 0; i < z.rows(); ++i) {
-      const std::span<const float> row(z.row(i).data(), static_cast<std::size_t>(z.cols()));
-      if (std::isnan(row[0])) {  // then all of the row is NaN
-        shaped.row(i) = z.row(i);
-        continue;
+    if (options_.variant == Variant::b) {
+      share_among_largest(z, k, z);
+    } else {
+      std::span<double> ratios;
+      if (options_.variant == Variant::s) {
+        ratios = scratch.span<double>(z.rows());
+        row_sum_ratios(z, k, ratios);
       }
-      largest_entries(row, k, largest);
-      const double factor = options_.variant == Variant::s ? std::exp(sum_ratio(row, k)) : 1;
-      const double level = options_.variant == Variant::b
-                               ? z.row(i).cast<double>().sum() / static_cast<double>(k)
-                               : 0;
-      for (const Index j : largest)
-        shaped(i, j) = static_cast<float>(
-            options_.variant == Variant::b ? level : static_cast<double>(z(i, j)) * factor);
+      keep_largest(z, k, ratios, z);
     }
-    head_.logits(shaped, logits);
+    head_.logits(z, logits);
     kernels::row_log_sum_exp(logits, 1.0f, out);
   }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 #include "ood/accumulators/predicted_class_means.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/margins.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -76,13 +76,11 @@ class Cadref final : public Detector {
         return kernels::row_max(logits, out);
       case Confidence::msp:
         kernels::row_log_max_probability(logits, 1.0f, out);
-        for (float& s : out) s = std::exp(s);
-        return;
+        return kernels::exponentiate(out);
       case Confidence::gen:
         kernels::row_generalized_entropy(logits, 0.1f, std::max(Index{10}, logits.cols() / 10),
                                          out);
-        for (float& s : out) s = 1.0f / std::abs(s);
-        return;
+        return kernels::invert(out);
     }
   }
 
@@ -136,26 +134,11 @@ class Cadref final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    std::pmr::vector<Index> predicted(out.size(), &scratch);
-    predicted_classes(*tile.logits, predicted);
+    const std::span<Index> predicted = scratch.span<Index>(tile.rows());
+    kernels::row_argmax(*tile.logits, predicted);
     confidences(options_.confidence, *tile.logits, out);
-    VectorDMap z = scratch.vector_d(tile.features->cols()), raising = scratch.vector_d(z.size());
-    for (Index i = 0; i < std::ssize(predicted); ++i) {
-      const Index y = predicted[static_cast<std::size_t>(i)];
-      float& s = out[static_cast<std::size_t>(i)];
-      z = tile.features->row(i).transpose().cast<double>();
-      const double length = z.lpNorm<1>();
-      if (y < 0 || !std::isfinite(length)) {
-        s = std::numeric_limits<float>::quiet_NaN();
-        continue;
-      }
-      raising = weight_.row(y).transpose().cast<double>().cwiseSign().cwiseProduct(
-          z - means_.row(y).transpose().cast<double>());
-      const double up = raising.cwiseMax(0).sum(), down = -raising.cwiseMin(0).sum();
-      const double confidence = std::max(static_cast<double>(s), 0.0);
-      const double error = (up == 0 ? 0 : up / confidence) + down / mean_confidence_;
-      s = error == 0 ? 0.0f : static_cast<float>(-error / length);
-    }
+    kernels::row_relative_error(*tile.features, predicted, means_, weight_, out, mean_confidence_,
+                                out);
   }
   Diagnostics found() const override {
     return {.values = {{"mean_confidence", mean_confidence_}}, .per_class = {}, .warnings = {}};

@@ -1,14 +1,9 @@
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
-#include <vector>
-
 #include "ood/accumulators/predicted_class_means.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
-#include "ood/predicted_class.h"
+#include "ood/kernels/elements.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -55,20 +50,12 @@ class Caref final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    std::pmr::vector<Index> predicted(out.size(), &scratch);
-    predicted_classes(*tile.logits, predicted);
-    std::pmr::vector<float> lengths(out.size(), &scratch);
+    const std::span<Index> predicted = scratch.span<Index>(tile.rows());
+    const std::span<float> lengths = scratch.span<float>(tile.rows());
+    kernels::row_argmax(*tile.logits, predicted);
     kernels::row_sum_of_absolutes(*tile.features, lengths);
-    std::pmr::vector<Index> of_class(predicted, &scratch);
-    for (Index& y : of_class) y = std::max(y, Index{0});
-    kernels::row_absolute_distance_selected(*tile.features, means_, of_class, out);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      const double length = static_cast<double>(lengths[i]), error = static_cast<double>(out[i]);
-      if (predicted[i] < 0 || !std::isfinite(length))
-        out[i] = std::numeric_limits<float>::quiet_NaN();
-      else
-        out[i] = error == 0 ? 0.0f : static_cast<float>(-error / length);
-    }
+    kernels::row_absolute_distance_selected(*tile.features, means_, predicted, out);
+    kernels::divide(out, -1, lengths, out);
   }
 
   Matrix means_;  // mu [C, D]

@@ -12,6 +12,7 @@
 #include "ood/detector.h"
 #include "ood/importance.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -249,15 +250,14 @@ class ConjNorm final : public Detector {
                       kernels::Precision precision = kernels::Precision::float32);
 
     struct Buffers {
-      MatrixMap norms, dots;                 // of all models
-      std::pmr::vector<float> scale, shift;  // of the selected one
+      MatrixMap norms, dots;          // of all models
+      std::span<float> scale, shift;  // of the selected one
     };
     /// Norms, and products where wanted, of the rows of a tile.
     Buffers compute(const MatrixView& x, bool products, Scratch& scratch) const {
       Buffers buffers = {scratch.matrix(x.rows(), std::ssize(orders_)),
                          scratch.matrix(x.rows(), packed_gradients_.rows()),
-                         std::pmr::vector<float>(static_cast<std::size_t>(x.rows()), &scratch),
-                         std::pmr::vector<float>(static_cast<std::size_t>(x.rows()), &scratch)};
+                         scratch.span<float>(x.rows()), scratch.span<float>(x.rows())};
       kernels::row_norms(x, orders_, buffers.norms);
       if (products) kernels::matmul_nt(x, packed_gradients_, buffers.dots);
       return buffers;
@@ -321,7 +321,7 @@ class ConjNorm final : public Detector {
   void score_rows(const MatrixView& dots, const RowTerms::Buffers& terms,
                   std::span<float> out) const {
     kernels::row_log_sum_exp_affine(dots, terms.scale, offsets_, out);
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] += terms.shift[i];
+    kernels::add_scaled(out, 1, terms.shift, out);
   }
 
   Options options_;

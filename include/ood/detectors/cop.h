@@ -6,6 +6,7 @@
 #include "ood/accumulators/row_moments.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/principal_space.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -64,7 +65,7 @@ class Cop final : public Detector {
     MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
     kernels::normalize_rows(*tile.features, unit);
     space_.residual_norms(unit, out);
-    for (float& s : out) s = -s;
+    kernels::scale(out, -1.0f);
   }
   Diagnostics found() const override {
     return {.values = space_.found(), .per_class = {}, .warnings = {}};

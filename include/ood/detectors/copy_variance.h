@@ -29,12 +29,7 @@ class CopyVariance final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_logits, "copies/logits", 2);
-    score_probabilities(*tile.copy_logits, out, [](const CopyProbabilities& row) {
-      double sum = 0;
-      for (Index k = 0; k < row.copies(); ++k)
-        for (Index c = 0; c < row.classes(); ++c) sum += row.deviation(k, c) * row.deviation(k, c);
-      return -sum / static_cast<double>((row.copies() - 1) * row.classes());
-    });
+    score_probabilities(*tile.copy_logits, ProbabilityStatistic::negative_variance, out);
   }
 };
 

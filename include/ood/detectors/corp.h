@@ -4,6 +4,7 @@
 
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/principal_space.h"
 #include "ood/scratch.h"
 
@@ -76,7 +77,7 @@ class Corp final : public Detector {
     MatrixMap phi = scratch.matrix(tile.rows(), options_.dimension);
     map(*tile.features, phi);
     space_.residual_norms(phi, out);
-    for (float& s : out) s = -s;
+    kernels::scale(out, -1.0f);
   }
   Diagnostics found() const override {
     return {.values = space_.found(), .per_class = {}, .warnings = {}};

@@ -35,10 +35,7 @@ class CosineVariance final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_features, "copies/features", 2);
-    score_cosines(*tile.features, *tile.copy_features, out, [](const VectorD& distances) {
-      const double squares = (distances.array() - distances.mean()).square().sum();
-      return -squares / static_cast<double>(distances.size() - 1);
-    });
+    score_cosines(*tile.features, *tile.copy_features, CosineStatistic::negative_variance, out);
   }
 };
 

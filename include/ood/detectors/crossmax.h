@@ -1,15 +1,13 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <limits>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "ood/copies.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/scratch.h"
 
 namespace ood {
@@ -69,10 +67,14 @@ class CrossMax final : public Detector {
 
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
+    const bool layers = options_.members == Members::layers;
+    const auto count =
+        static_cast<Index>(layers ? tile.layers.size() : tile.copy_logits->shape()[0]);
+    require_members(layers ? "layers" : "copies/logits", count);
     Scratch scratch;
-    const std::pmr::vector<MatrixView> members = members_of(tile, scratch);
-    MatrixMap aggregated = scratch.matrix(tile.rows(), members.front().cols());
-    for (Index i = 0; i < tile.rows(); ++i) aggregate(members, i, aggregated);
+    const Tensor3View members = layers ? stacked(tile, scratch) : *tile.copy_logits;
+    MatrixMap aggregated = scratch.matrix(tile.rows(), static_cast<Index>(members.shape()[2]));
+    cross_max(members, options_.k, aggregated);
     if (options_.statistic == Statistic::energy)
       kernels::row_log_sum_exp(aggregated, 1.0f, out);
     else if (options_.statistic == Statistic::max_logit)
@@ -81,57 +83,30 @@ class CrossMax final : public Detector {
       kernels::row_log_max_probability(aggregated, 1.0f, out);
   }
 
-  std::pmr::vector<MatrixView> members_of(const Batch& tile, Scratch& scratch) const {
-    const bool layers = options_.members == Members::layers;
-    const std::size_t count = layers ? tile.layers.size() : tile.copy_logits->shape()[0];
+  void require_members(const std::string& name, Index count) const {
     const auto fail = [&](const std::string& expected) {
-      throw std::domain_error((layers ? "layers has " : "copies/logits has ") +
-                              std::to_string(count) + " members, expected " + expected);
+      throw std::domain_error(name + " has " + std::to_string(count) + " members, expected " +
+                              expected);
     };
     if (count < 2) fail("2 or more");
-    if (static_cast<Index>(count) < options_.k)
-      fail("k = " + std::to_string(options_.k) + " or more");
-    std::pmr::vector<MatrixView> members(&scratch);
-    members.reserve(count);
-    if (layers) {
-      for (const auto& [name, rows] : tile.layers) {
-        members.push_back(rows);
-        if (rows.cols() != members.front().cols())
-          throw std::domain_error("layers/" + name + " has " + std::to_string(rows.cols()) +
-                                  " columns, expected " + std::to_string(members.front().cols()) +
-                                  " as layers/" + tile.layers.begin()->first);
-      }
-    } else {
-      for (std::size_t k = 0; k < count; ++k)
-        members.push_back(copy_rows(*tile.copy_logits, static_cast<Index>(k)));
-    }
-    return members;
+    if (count < options_.k) fail("k = " + std::to_string(options_.k) + " or more");
   }
 
-  /// Y of row i, into that row of `out`; NaN where a member is not finite.
-  void aggregate(std::span<const MatrixView> members, Index i, MatrixMap out) const {
-    Scratch scratch;
-    MatrixDMap b = scratch.matrix_d(out.cols(), std::ssize(members));
-    for (Index m = 0; m < b.cols(); ++m) {
-      const auto f = members[static_cast<std::size_t>(m)].row(i).cast<double>();
-      b.col(m) = (f.array() - f.maxCoeff()).matrix().transpose();
+  /// The layers, [K, m, C].
+  static Tensor3View stacked(const Batch& tile, Scratch& scratch) {
+    const auto& first = *tile.layers.begin();
+    const Index count = std::ssize(tile.layers), rows = tile.rows(), classes = first.second.cols();
+    MatrixMap all = scratch.matrix(count * rows, classes);
+    float* to = all.data();
+    for (const auto& [name, layer] : tile.layers) {
+      if (layer.cols() != classes)
+        throw std::domain_error("layers/" + name + " has " + std::to_string(layer.cols()) +
+                                " columns, expected " + std::to_string(classes) + " as layers/" +
+                                first.first);
+      kernels::copy(layer, {to, rows, classes});
+      to += rows * classes;
     }
-    if (!b.allFinite()) {
-      out.row(i).setConstant(std::numeric_limits<float>::quiet_NaN());
-      return;
-    }
-    for (Index c = 0; c < b.rows(); ++c) {
-      const std::span<double> values(b.row(c).data(), static_cast<std::size_t>(b.cols()));
-      std::ranges::sort(values, std::greater());
-      const std::size_t half = values.size() / 2;
-      const double middle =
-          values.size() % 2 == 1 ? values[half] : 0.5 * (values[half - 1] + values[half]);
-      const double y =
-          (options_.k == 0 ? middle : values[static_cast<std::size_t>(options_.k - 1)]) - values[0];
-      // a number of float32, so that the row stays finite
-      out(i, c) = static_cast<float>(
-          std::max(y, static_cast<double>(std::numeric_limits<float>::lowest())));
-    }
+    return copies_of_rows(all, count);
   }
 
   Options options_;

@@ -1,11 +1,7 @@
 #pragma once
 
-#include <vector>
-
 #include "ood/copies.h"
 #include "ood/detector.h"
-#include "ood/kernels.h"
-#include "ood/scratch.h"
 
 namespace ood {
 
@@ -34,19 +30,8 @@ class ExpectedEntropy final : public Detector {
 
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    const Tensor3View& logits = *tile.copy_logits;
-    require_copies(logits, "copies/logits", 1);
-    Scratch scratch;
-    std::pmr::vector<float> values(out.size(), &scratch);
-    VectorDMap sum = scratch.vector_d(tile.rows());
-    sum.setZero();
-    const auto copies = static_cast<Index>(logits.shape()[0]);
-    for (Index k = 0; k < copies; ++k) {
-      kernels::row_negative_entropy(copy_rows(logits, k), values);
-      sum += Eigen::Map<const Vector>(values.data(), tile.rows()).cast<double>();
-    }
-    for (std::size_t i = 0; i < out.size(); ++i)
-      out[i] = static_cast<float>(sum[static_cast<Index>(i)] / static_cast<double>(copies));
+    require_copies(*tile.copy_logits, "copies/logits", 1);
+    mean_negative_entropy(*tile.copy_logits, out);
   }
 };
 

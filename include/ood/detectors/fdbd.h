@@ -1,14 +1,11 @@
 #pragma once
 
 #include <array>
-#include <cmath>
-#include <limits>
-#include <vector>
 
 #include "ood/accumulators/row_mean.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
-#include "ood/predicted_class.h"
+#include "ood/kernels/margins.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 #include "ood/weight_distances.h"
@@ -68,44 +65,24 @@ class Fdbd final : public Detector {
     require_size("origin", origin_.size(), fitted_dim());
     require_size("distances", distances_.size(), fitted_classes() * fitted_classes());
     require_size("distances, in columns", distances_.cols(), fitted_classes());
-    near_ = origin_.cast<float>();
-    rest_ = (origin_ - near_.cast<double>()).cast<float>();
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    Scratch scratch;
-    std::pmr::vector<Index> predicted(out.size(), &scratch);
-    predicted_classes(*tile.logits, predicted);
     constexpr std::array<double, 1> kTwo = {2.0};
-    MatrixMap moved = scratch.matrix(tile.rows(), tile.features->cols());
-    MatrixMap lengths = scratch.matrix(tile.rows(), 1);
-    VectorDMap margins = scratch.vector_d(distances_.cols());
-    // In two steps, of which the first is exact near mu: there a rounded mu would show
-    moved = (tile.features->rowwise() - near_.transpose()).rowwise() - rest_.transpose();
+    Scratch scratch;
+    const std::span<Index> predicted = scratch.span<Index>(tile.rows());
+    const MatrixMap moved = scratch.matrix(tile.rows(), tile.features->cols());
+    const MatrixMap lengths = scratch.matrix(tile.rows(), 1);
+    kernels::row_argmax(*tile.logits, predicted);
+    kernels::subtract_mean(*tile.features, origin_, moved);
     kernels::row_norms(moved, kTwo, lengths);
-    for (Index i = 0; i < std::ssize(predicted); ++i) {
-      const Index y = predicted[static_cast<std::size_t>(i)];
-      float& s = out[static_cast<std::size_t>(i)];
-      const double length = static_cast<double>(lengths(i, 0));
-      if (y < 0 || !std::isfinite(length)) {
-        s = std::numeric_limits<float>::quiet_NaN();
-        continue;
-      }
-      const float* f = tile.logits->row_data(i);
-      const float* distances = distances_.row(y).data();
-      for (Index c = 0; c < margins.size(); ++c)  // that of y is 0
-        margins[c] = (static_cast<double>(f[y]) - static_cast<double>(f[c])) /
-                     static_cast<double>(distances[c]);
-      const double mean = margins.sum() / static_cast<double>(margins.size() - 1);
-      s = mean == 0 ? 0.0f : static_cast<float>(mean / length);
-    }
+    kernels::row_mean_margin(*tile.logits, predicted, distances_, {lengths.data(), out.size()},
+                             out);
   }
 
   Options options_;
   VectorD origin_;    // mu or 0, [D]
   Matrix distances_;  // |w_a - w_b|, [C, C]
-  // derived
-  Vector near_, rest_;  // whose sum is the origin
 };
 
 }  // namespace ood

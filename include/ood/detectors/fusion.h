@@ -36,6 +36,7 @@ class Fusion final : public Detector {
   Needs needs() const override;
   std::vector<Needs> needs_of_members() const override;
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Fusion>(*this); }
+  bool runs_on_devices() const override { return false; }
 
   void visit(FieldVisitor& v) override;
 

@@ -6,6 +6,7 @@
 
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/nearest_mean.h"
 #include "ood/scratch.h"
 
@@ -113,7 +114,8 @@ class GaussianDensity final : public Detector {
   void whitened(const MatrixView& z, std::size_t c, MatrixMap y) const {
     Scratch scratch;
     MatrixMap centered = scratch.matrix(z.rows(), z.cols());
-    centered = z.rowwise() - centers_.row(static_cast<Index>(c));
+    const auto center = MatrixView(centers_).middle_rows(static_cast<Index>(c), 1);
+    kernels::subtract_row(z, {center.data(), static_cast<std::size_t>(z.cols())}, centered);
     kernels::matmul_nt(centered, packed_transforms_[c], y);
   }
 
@@ -121,15 +123,17 @@ class GaussianDensity final : public Detector {
     Scratch scratch;
     MatrixMap y = scratch.matrix(z.rows(), means_.cols());
     MatrixMap squared = scratch.matrix(z.rows(), classes());
-    std::pmr::vector<float> of_class(out.size(), &scratch);
-    const std::pmr::vector<float> minus_half(out.size(), -0.5f, &scratch);
-    const std::pmr::vector<Index> first(out.size(), 0, &scratch);
+    const std::span<float> of_class = scratch.span<float>(z.rows()),
+                           minus_half = scratch.span<float>(z.rows());
+    const std::span<Index> first = scratch.span<Index>(z.rows());
+    kernels::fill(minus_half, -0.5f);
+    kernels::fill(first, 0);
     for (std::size_t c = 0; c < class_rows_.size(); ++c) {
       const auto place = static_cast<Index>(c);
       whitened(z, c, y);
       kernels::row_squared_distance_selected(y, MatrixView(means_).middle_rows(place, 1), first,
                                              of_class);
-      squared.col(place) = Eigen::Map<const Vector>(of_class.data(), z.rows());
+      kernels::set_column(squared, place, of_class);
     }
     kernels::row_log_sum_exp_affine(squared, minus_half, offsets_, out);
   }
@@ -141,19 +145,22 @@ class GaussianDensity final : public Detector {
     Scratch scratch;
     MatrixMap y = scratch.matrix(z.rows(), means_.cols());
     MatrixMap dots = scratch.matrix(z.rows(), classes());
-    std::pmr::vector<Index> most(out.size(), &scratch);
-    std::pmr::vector<float> largest(out.size(), &scratch), all(out.size(), &scratch),
-        squared(out.size(), &scratch);
-    const std::pmr::vector<float> one(out.size(), 1.0f, &scratch);
+    const std::span<Index> most = scratch.span<Index>(z.rows());
+    const std::span<float> largest = scratch.span<float>(z.rows()),
+                           all = scratch.span<float>(z.rows()),
+                           squared = scratch.span<float>(z.rows()),
+                           one = scratch.span<float>(z.rows());
+    kernels::fill(one, 1.0f);
     whitened(z, 0, y);
     kernels::matmul_nt(y, packed_means_, dots);
     kernels::row_argmax_affine(dots, 1.0f, offsets_, most);
     kernels::row_max_affine(dots, 1.0f, offsets_, largest);
     kernels::row_log_sum_exp_affine(dots, one, offsets_, all);
     kernels::row_squared_distance_selected(y, means_, most, squared);
-    for (std::size_t i = 0; i < out.size(); ++i)
-      out[i] =
-          constants_[static_cast<std::size_t>(most[i])] - 0.5f * squared[i] + (all[i] - largest[i]);
+    kernels::look_up(constants_, most, out);
+    kernels::add_scaled(out, -0.5, squared, out);
+    kernels::add_scaled(all, -1, largest, all);
+    kernels::add_scaled(out, 1, all, out);
   }
 
   /// Of each class, beside rank and, where tied, the one covariance.

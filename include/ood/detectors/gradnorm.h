@@ -1,9 +1,8 @@
 #pragma once
 
-#include <vector>
-
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/scratch.h"
 
 namespace ood {
@@ -45,12 +44,10 @@ class GradNorm final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    std::pmr::vector<float> lengths(out.size(), &scratch);
+    const std::span<float> lengths = scratch.span<float>(tile.rows());
     kernels::row_sum_of_absolutes(*tile.features, lengths);
     kernels::row_distance_from_uniform(*tile.logits, static_cast<float>(options_.temperature), out);
-    for (std::size_t i = 0; i < out.size(); ++i)
-      out[i] = static_cast<float>(static_cast<double>(lengths[i]) * static_cast<double>(out[i]) /
-                                  options_.temperature);
+    kernels::multiply(lengths, out, options_.temperature, out);
   }
 
   Options options_;

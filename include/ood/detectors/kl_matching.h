@@ -11,7 +11,7 @@
 #include "ood/accumulators/class_softmax.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
-#include "ood/log_softmax.h"
+#include "ood/kernels/margins.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -110,47 +110,17 @@ class KlMatching final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    MatrixDMap log_p = scratch.matrix_d(tile.rows(), tile.logits->cols());
-    MatrixDMap exact_p = scratch.matrix_d(tile.rows(), tile.logits->cols());
-    MatrixMap p = scratch.matrix(tile.rows(), tile.logits->cols());
-    MatrixMap dots = scratch.matrix(tile.rows(), packed_.rows());
-    std::pmr::vector<Index> predicted(out.size(), &scratch);
-    for (Index i = 0; i < tile.rows(); ++i) {
-      predicted[static_cast<std::size_t>(i)] =
-          log_softmax(*tile.logits, i, {log_p.row(i).data(), log_p.cols()},
-                      {exact_p.row(i).data(), exact_p.cols()});
-    }
-    p = exact_p.cast<float>();
-    if (options_.match == Match::all) kernels::matmul_nt(p, packed_, dots);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      const auto r = static_cast<Index>(i);
-      if (!tile.logits->row(r).allFinite()) {
-        out[i] = std::numeric_limits<float>::quiet_NaN();
-        continue;
-      }
-      const double least = options_.match == Match::all
-                               ? least_divergence(log_p.row(r), exact_p.row(r), dots.row(r))
-                               : divergence(log_p.row(r), exact_p.row(r), predicted[i]);
-      out[i] = static_cast<float>(0.0 - std::max(least, 0.0));
-    }
-  }
-
-  using Row = Eigen::Ref<const Eigen::RowVectorXd>;
-
-  /// min_c KL(p, d_c) over the classes whose <p, log d_c> may be the largest.
-  double least_divergence(const Row& log_p, const Row& p,
-                          const Eigen::Ref<const Eigen::RowVectorXf>& dots) const {
-    double best = -std::numeric_limits<double>::infinity();
-    for (Index t = 0; t < dots.size(); ++t) best = std::max(best, static_cast<double>(dots[t]));
-    double least = std::numeric_limits<double>::infinity();
-    for (Index t = 0; t < dots.size(); ++t)
-      if (!(static_cast<double>(dots[t]) < best - slack_))  // also where float32 overflows to NaN
-        least = std::min(least, divergence(log_p, p, present_[static_cast<std::size_t>(t)]));
-    return least;
-  }
-
-  double divergence(const Row& log_p, const Row& p, Index c) const {
-    return p.cwiseProduct(log_p - log_templates_.row(c)).sum();
+    const Index n = tile.rows(), classes = tile.logits->cols();
+    const bool all = options_.match == Match::all;
+    const MatrixDMap log_p = scratch.matrix_d(n, classes), p = scratch.matrix_d(n, classes);
+    const MatrixMap rounded = scratch.matrix(n, classes);
+    const MatrixMap dots = scratch.matrix(n, all ? packed_.rows() : 0);
+    const std::span<Index> predicted = scratch.span<Index>(n);
+    kernels::row_argmax(*tile.logits, predicted);
+    kernels::row_log_softmax(*tile.logits, log_p, p, rounded);
+    if (all) kernels::matmul_nt(rounded, packed_, dots);
+    // min_c KL(p, d_c) over the classes whose <p, log d_c> may be the largest
+    kernels::row_least_divergence(log_p, p, dots, slack_, present_, predicted, log_templates_, out);
   }
 
   Options options_;

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <array>
-#include <cmath>
-#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -10,6 +8,7 @@
 #include "ood/accumulators/row_bank.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/neighbour_search.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -95,20 +94,13 @@ class Knn final : public Detector {
       kernels::normalize_rows(z, unit);
       z = unit;
     }
-    const auto k = static_cast<std::size_t>(options_.k);
-    std::pmr::vector<NeighbourSearch::Neighbour> found(out.size() * k, &scratch);
+    const auto found = scratch.span<NeighbourSearch::Neighbour>(std::ssize(out) * options_.k);
     search_.find(z, bank_, options_.k, found);
-    for (std::size_t i = 0; i < out.size(); ++i)
-      out[i] = -distance(std::span(found).subspan(i * k, k));
-  }
-
-  float distance(std::span<const NeighbourSearch::Neighbour> nearest) const {
-    const float kth = nearest.back().value;
-    if (!std::isfinite(kth)) return std::numeric_limits<float>::quiet_NaN();
-    if (options_.aggregate == Aggregate::kth) return std::sqrt(kth);
-    double sum = 0;
-    for (const auto& neighbour : nearest) sum += std::sqrt(static_cast<double>(neighbour.value));
-    return static_cast<float>(sum / static_cast<double>(options_.k));
+    if (options_.aggregate == Aggregate::kth)
+      kth_distances(found, options_.k, out);
+    else
+      mean_distances(found, options_.k, out);
+    kernels::scale(out, -1);
   }
 
   Options options_;

@@ -42,6 +42,7 @@ class Layers final : public Detector {
   std::string_view name() const override { return kName; }
   Needs needs() const override;
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Layers>(*this); }
+  bool runs_on_devices() const override { return false; }
 
   void visit(FieldVisitor& v) override;
 

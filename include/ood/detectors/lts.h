@@ -1,11 +1,11 @@
 #pragma once
 
-#include <cmath>
-#include <vector>
+#include <span>
 
 #include "ood/activation_shaping.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/scratch.h"
 
 namespace ood {
@@ -51,18 +51,13 @@ class Lts final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
     MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());
-    std::pmr::vector<float> factors(out.size(), &scratch);
-    const std::pmr::vector<float> zeros(static_cast<std::size_t>(tile.logits->cols()), 0.0f,
-                                        &scratch);
+    const std::span<double> ratios = scratch.span<double>(z.rows());
+    const std::span<float> factors = scratch.span<float>(z.rows()),
+                           zeros = scratch.span<float>(tile.logits->cols());
     non_negative_rows(tile, options_.relu, z);
-    const Index k = kept_entries(z.cols(), options_.percentile);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      const std::span<const float> row(z.row(static_cast<Index>(i)).data(),
-                                       static_cast<std::size_t>(z.cols()));
-      // a row with NaN or infinity is all NaN, and scores NaN
-      const double r = std::isnan(row[0]) ? static_cast<double>(row[0]) : sum_ratio(row, k);
-      factors[i] = static_cast<float>(r * r);
-    }
+    row_sum_ratios(z, kept_entries(z.cols(), options_.percentile), ratios);
+    square(ratios, factors);
+    kernels::fill(zeros, 0.0f);
     kernels::row_log_sum_exp_affine(*tile.logits, factors, zeros, out);
   }
 

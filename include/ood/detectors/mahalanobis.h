@@ -4,6 +4,7 @@
 #include "ood/accumulators/normalized.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -77,7 +78,7 @@ class Mahalanobis final : public Detector {
       z = unit;
     }
     distance_.nearest(z, out);
-    for (float& s : out) s = -s;
+    kernels::scale(out, -1.0f);
   }
   Diagnostics found() const override {
     return {.values = distance_.found(""), .per_class = {}, .warnings = {}};

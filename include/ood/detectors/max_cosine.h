@@ -1,13 +1,11 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <cmath>
-#include <limits>
 
 #include "ood/accumulators/class_means.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -59,15 +57,8 @@ class MaxCosine final : public Detector {
     kernels::matmul_nt(*tile.features, packed_, dots);
     kernels::row_norms(*tile.features, kTwo, norms);
     kernels::row_max(dots, out);
-    for (Index i = 0; i < norms.rows(); ++i) {
-      float& s = out[static_cast<std::size_t>(i)];
-      const float norm = norms(i, 0);
-      if (norm == 0.0f)
-        s = 0.0f;
-      else
-        s = std::isfinite(norm) ? std::clamp(s / norm, -1.0f, 1.0f)
-                                : std::numeric_limits<float>::quiet_NaN();
-    }
+    kernels::divide(out, 1, {norms.data(), out.size()}, out);
+    kernels::clamp(out, -1, 1);
   }
 
   Matrix directions_;  // mu_c / |mu_c|, [C, D]

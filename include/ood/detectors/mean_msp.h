@@ -57,8 +57,7 @@ class MeanMsp final : public Detector {
       mean_of_copies(logits, mean);
       kernels::row_log_max_probability(mean, 1.0f, out);
     } else {
-      score_probabilities(logits, out,
-                          [](const CopyProbabilities& row) { return row.log_mean(row.top()); });
+      score_probabilities(logits, ProbabilityStatistic::log_largest_mean, out);
     }
   }
 

@@ -33,8 +33,7 @@ class MinCosine final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_features, "copies/features", 1);
-    score_cosines(*tile.features, *tile.copy_features, out,
-                  [](const VectorD& distances) { return -distances.maxCoeff(); });
+    score_cosines(*tile.features, *tile.copy_features, CosineStatistic::smallest, out);
   }
 };
 

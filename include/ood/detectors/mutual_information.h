@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cmath>
-
 #include "ood/copies.h"
 #include "ood/detector.h"
 
@@ -38,20 +36,7 @@ class MutualInformation final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_logits, "copies/logits", 1);
-    score_probabilities(*tile.copy_logits, out, [](const CopyProbabilities& row) {
-      double sum = 0;
-      for (Index k = 0; k < row.copies(); ++k)
-        for (Index c = 0; c < row.classes(); ++c)
-          if (row.mean(c) > 0) sum += row.mean(c) * excess(row.deviation(k, c) / row.mean(c));
-      return -sum / static_cast<double>(row.copies());
-    });
-  }
-
-  /// (1 + x) log(1 + x) - x >= 0 for x >= -1; near 0 by its series, where the difference cancels.
-  static double excess(double x) {
-    if (x <= -1) return 1;
-    if (std::abs(x) > 0.01) return (1 + x) * std::log1p(x) - x;
-    return x * x * (1.0 / 2 - x * (1.0 / 6 - x * (1.0 / 12 - x * (1.0 / 20 - x * (1.0 / 30)))));
+    score_probabilities(*tile.copy_logits, ProbabilityStatistic::negative_mutual_information, out);
   }
 };
 

@@ -1,15 +1,13 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
-#include <cmath>
-#include <limits>
 #include <vector>
 
 #include "ood/accumulators/row_mean.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
-#include "ood/predicted_class.h"
+#include "ood/kernels/elements.h"
+#include "ood/kernels/margins.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -65,41 +63,27 @@ class Nci final : public Detector {
     require_size("mean", mean_.size(), fitted_dim());
     require_size("weight, in rows", weight_.rows(), fitted_classes());
     require_size("weight, in columns", weight_.cols(), fitted_dim());
-    near_ = mean_.cast<float>();
-    rest_ = (mean_ - near_.cast<double>()).cast<float>();
   }
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
-    Scratch scratch;
-    std::pmr::vector<Index> predicted(out.size(), &scratch);
-    predicted_classes(*tile.logits, predicted);
-    std::pmr::vector<Index> of_class(predicted, &scratch);
-    for (Index& y : of_class) y = std::max(y, Index{0});
     constexpr std::array<double, 1> kTwo = {2.0};
-    MatrixMap centred = scratch.matrix(tile.rows(), tile.features->cols());
-    MatrixMap lengths = scratch.matrix(tile.rows(), 1);
-    std::pmr::vector<float> sums(out.size(), &scratch);
-    // In two steps, of which the first is exact near mu: there a rounded mu would show
-    centred = (tile.features->rowwise() - near_.transpose()).rowwise() - rest_.transpose();
+    Scratch scratch;
+    const std::span<Index> predicted = scratch.span<Index>(tile.rows());
+    const MatrixMap centred = scratch.matrix(tile.rows(), tile.features->cols());
+    const MatrixMap lengths = scratch.matrix(tile.rows(), 1);
+    const std::span<float> sums = scratch.span<float>(tile.rows());
+    kernels::row_argmax(*tile.logits, predicted);
+    kernels::subtract_mean(*tile.features, mean_, centred);
     kernels::row_norms(centred, kTwo, lengths);
-    kernels::row_dot_selected(centred, weight_, of_class, out);
+    kernels::row_dot_selected(centred, weight_, predicted, out);
+    kernels::divide(out, 1, {lengths.data(), out.size()}, out);
     kernels::row_sum_of_absolutes(*tile.features, sums);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      const double length = static_cast<double>(lengths(static_cast<Index>(i), 0));
-      if (predicted[i] < 0 || !std::isfinite(length)) {
-        out[i] = std::numeric_limits<float>::quiet_NaN();
-        continue;
-      }
-      const double along = length == 0 ? 0 : static_cast<double>(out[i]) / length;
-      out[i] = static_cast<float>(along + options_.alpha * static_cast<double>(sums[i]));
-    }
+    kernels::add_scaled(out, options_.alpha, sums, out);
   }
 
   Options options_;
   VectorD mean_;   // mu [D]
   Matrix weight_;  // W [C, D]
-  // derived
-  Vector near_, rest_;  // whose sum is mu
 };
 
 }  // namespace ood

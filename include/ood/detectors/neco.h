@@ -10,6 +10,8 @@
 #include "ood/accumulators/row_moments.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
+#include "ood/kernels/margins.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 #include "ood/spectrum.h"
@@ -117,21 +119,18 @@ class Neco final : public Detector {
   void score_tile(const Batch& tile, std::span<float> out) const override {
     constexpr std::array<double, 1> kTwo = {2.0};
     Scratch scratch;
-    MatrixMap x = scratch.matrix(tile.rows(), tile.features->cols());
+    const MatrixMap x = scratch.matrix(tile.rows(), tile.features->cols());
     const MatrixMap y = scratch.matrix(x.rows(), packed_basis_.rows());
     const MatrixMap all = scratch.matrix(x.rows(), 1), within = scratch.matrix(x.rows(), 1);
-    x = (tile.features->rowwise() - mean_.transpose()) * scale_.asDiagonal();
+    const std::span<float> largest = scratch.span<float>(x.rows());
+    kernels::standardize(*tile.features, mean_, scale_, x);
     kernels::matmul_nt(x, packed_basis_, y);
     kernels::row_norms(y, kTwo, within);
     kernels::row_norms(x, kTwo, all);
-    if (options_.max_logit_factor)
-      kernels::row_max(*tile.logits, out);
-    else
-      std::ranges::fill(out, 1.0f);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      const auto row = static_cast<Index>(i);
-      out[i] *= all(row, 0) == 0 ? 0.0f : within(row, 0) / all(row, 0);
-    }
+    kernels::divide({within.data(), out.size()}, 1, {all.data(), out.size()}, out);
+    if (!options_.max_logit_factor) return;
+    kernels::row_max(*tile.logits, largest);
+    kernels::multiply(out, largest, 1, out);
   }
   Diagnostics found() const override {
     return {.values = {{"dim", dim_}, {"rank", rank_}, {"condition_number", condition_number_}},

@@ -8,6 +8,7 @@
 #include "ood/accumulators/row_bank.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/neighbour_search.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -131,15 +132,11 @@ class NnGuide final : public Detector {
     const MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
     kernels::normalize_rows(*tile.features, unit);
     kernels::row_log_sum_exp(*tile.logits, 1.0f, out);
-    const auto k = static_cast<std::size_t>(options_.k);
-    std::pmr::vector<NeighbourSearch::Neighbour> found(out.size() * k, &scratch);
+    const auto found = scratch.span<NeighbourSearch::Neighbour>(std::ssize(out) * options_.k);
     search_.find(unit, bank_, options_.k, found);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      double sum = 0;
-      for (const auto& neighbour : std::span(found).subspan(i * k, k))
-        sum += static_cast<double>(neighbour.value);
-      out[i] *= static_cast<float>(sum / static_cast<double>(options_.k));
-    }
+    const std::span<float> likeness = scratch.span<float>(std::ssize(out));
+    mean_values(found, options_.k, likeness);
+    kernels::multiply(out, likeness, 1, out);
   }
 
   Options options_;

@@ -74,7 +74,6 @@ class OpenMax final : public Detector {
   void fit_state(BatchSource& source, const Exec& exec) override;
   void prepare() override;
   void score_tile(const Batch& tile, std::span<float> out) const override;
-  WeibullTail tail_of(Index c) const { return {smallest_[c], shapes_[c], log_scales_[c]}; }
 
   Options options_;
   MatrixD means_;                           // m_c, [C, C]

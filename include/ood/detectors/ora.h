@@ -1,14 +1,9 @@
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
-#include <numbers>
-#include <vector>
-
 #include "ood/accumulators/class_means.h"
 #include "ood/detector.h"
-#include "ood/predicted_class.h"
+#include "ood/kernels.h"
+#include "ood/kernels/margins.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 #include "ood/weight_distances.h"
@@ -76,37 +71,10 @@ class Ora final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    std::pmr::vector<Index> predicted(out.size(), &scratch);
-    predicted_classes(*tile.logits, predicted);
-    for (Index i = 0; i < std::ssize(predicted); ++i) {
-      const Index y = predicted[static_cast<std::size_t>(i)];
-      const double r2 = (tile.features->row(i).transpose().cast<double>() - center_).squaredNorm();
-      out[static_cast<std::size_t>(i)] =
-          y < 0 || !std::isfinite(r2)
-              ? std::numeric_limits<float>::quiet_NaN()
-              : static_cast<float>(widest_angle(tile.logits->row_data(i), y, r2) /
-                                   std::numbers::pi);
-    }
-  }
-
-  /// max_{c != y} angle(r, z_c - m) for |r|^2 = r2.
-  double widest_angle(const float* f, Index y, double r2) const {
-    double x = 1, y_of_widest = 0, least = 1;
-    for (Index c = 0; c < distances_.cols(); ++c) {
-      const double length = static_cast<double>(distances_(y, c)), q = length * length;
-      const double a = static_cast<double>(f[y]) - static_cast<double>(f[c]);
-      const double h = a - (center_logits_[y] - center_logits_[c]);
-      // the point, times q
-      const double along = r2 * q - a * h, across = a * std::sqrt(std::max(r2 * q - h * h, 0.0));
-      // falls from 1 to -1 as the angle grows from 0 to pi
-      const double falling = along / (std::abs(along) + across);
-      if (c != y && falling < least) {  // not where it is 0 / 0
-        least = falling;
-        x = along;
-        y_of_widest = across;
-      }
-    }
-    return std::atan2(y_of_widest, x);
+    const std::span<Index> predicted = scratch.span<Index>(tile.rows());
+    kernels::row_argmax(*tile.logits, predicted);
+    kernels::row_widest_angle(*tile.features, center_, *tile.logits, center_logits_, predicted,
+                              distances_, out);
   }
 
   VectorD center_;         // m [D]

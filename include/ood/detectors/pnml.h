@@ -1,16 +1,14 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <stdexcept>
-#include <vector>
 
 #include "ood/accumulators/normalized.h"
 #include "ood/accumulators/second_moment.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/margins.h"
 #include "ood/linear_head.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
@@ -91,29 +89,7 @@ class Pnml final : public Detector {
     kernels::matmul_nt(unit, packed_transform_, y);
     kernels::row_norms(y, kTwo, lengths);  // g = |y|^2
     head_.logits(unit, logits);
-    for (Index i = 0; i < unit.rows(); ++i) {
-      const auto length = static_cast<double>(lengths(i, 0));
-      out[static_cast<std::size_t>(i)] = static_cast<float>(
-          -regret({MatrixView(logits).row_data(i), static_cast<std::size_t>(logits.cols())},
-                  length * length));
-    }
-  }
-
-  static double regret(std::span<const float> logits, double g) {
-    const auto top = std::ranges::max_element(logits);
-    const auto gap = [&](float f) { return static_cast<double>(f) - static_cast<double>(*top); };
-    double others = 0;  // sum over c != top of exp(f_c - f_top)
-    for (auto f = logits.begin(); f != logits.end(); ++f)
-      if (f != top) others += std::exp(gap(*f));
-    const double kappa = g / (1 + g);
-    double sum = 0;
-    for (auto f = logits.begin(); f != logits.end(); ++f) {
-      const double log_p = gap(*f) - std::log1p(others);
-      const double rest = f == top ? others / (1 + others) : -std::expm1(log_p);  // 1 - p_c
-      // over p_c: rest p_c^(kappa - 1) may be infinite, and the term is 0 then
-      sum += -rest * std::expm1(kappa * log_p) / (1 + rest * std::exp((kappa - 1) * log_p));
-    }
-    return std::log1p(sum);
+    kernels::row_regret(logits, {lengths.data(), out.size()}, out);
   }
 
   Diagnostics found() const override {

@@ -34,12 +34,7 @@ class PredictiveEntropy final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_logits, "copies/logits", 1);
-    score_probabilities(*tile.copy_logits, out, [](const CopyProbabilities& row) {
-      double sum = 0;
-      for (Index c = 0; c < row.classes(); ++c)
-        if (row.mean(c) > 0) sum += row.mean(c) * row.log_mean(c);
-      return sum;
-    });
+    score_probabilities(*tile.copy_logits, ProbabilityStatistic::negative_entropy_of_mean, out);
   }
 };
 

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <string_view>
 
+#include "ood/activation_shaping.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
 #include "ood/linear_head.h"
@@ -74,8 +74,7 @@ class ReAct final : public Detector {
     Scratch scratch;
     MatrixMap z = scratch.matrix(tile.rows(), tile.features->cols());
     MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
-    // 0 z: what is cut off may be infinite, and then the row scores NaN
-    z = tile.features->cwiseMin(static_cast<float>(clip_)) + 0.0f * *tile.features;
+    clip_rows(*tile.features, static_cast<float>(clip_), z);
     head_.logits(z, logits);
     kernels::row_log_sum_exp(logits, 1.0f, out);
   }

@@ -53,6 +53,7 @@ class Relation final : public Detector {
     return {.fit = {.features = true, .logits = true}, .score = {.features = true, .logits = true}};
   }
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Relation>(*this); }
+  bool runs_on_devices() const override { return false; }
 
   void visit(FieldVisitor& v) override {
     v.option("power", options_.power, Range{.min = 1, .max = 100}.swept({1, 2, 4, 6, 8}),

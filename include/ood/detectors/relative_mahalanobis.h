@@ -4,6 +4,7 @@
 #include "ood/accumulators/normalized.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -78,7 +79,7 @@ class RelativeMahalanobis final : public Detector {
   }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    std::pmr::vector<float> background(out.size(), &scratch);
+    const std::span<float> background = scratch.span<float>(tile.rows());
     MatrixView z = *tile.features;
     if (options_.normalize) {
       const MatrixMap unit = scratch.matrix(z.rows(), z.cols());
@@ -87,7 +88,7 @@ class RelativeMahalanobis final : public Detector {
     }
     classes_.nearest(z, out);
     background_.nearest(z, background);
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = background[i] - out[i];
+    kernels::add_scaled(background, -1, out, out);
   }
   Diagnostics found() const override {
     Diagnostics all{.values = classes_.found(""), .per_class = {}, .warnings = {}};

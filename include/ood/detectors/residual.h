@@ -2,6 +2,7 @@
 
 #include "ood/accumulators/second_moment.h"
 #include "ood/detector.h"
+#include "ood/kernels/elements.h"
 #include "ood/reduce.h"
 #include "ood/residual_space.h"
 
@@ -64,7 +65,7 @@ class Residual final : public Detector {
   void prepare() override { space_.prepare(fitted_dim(), precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     space_.norms(*tile.features, out);
-    for (float& s : out) s = -s;
+    kernels::scale(out, -1.0f);
   }
   Diagnostics found() const override {
     return {.values = space_.found(), .per_class = {}, .warnings = {}};

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <cmath>
+#include <span>
 
 #include "ood/activation_shaping.h"
 #include "ood/detector.h"
@@ -62,12 +62,9 @@ class Scale final : public Detector {
     MatrixMap logits = scratch.matrix(z.rows(), head_.classes());
     non_negative_rows(tile, options_.relu, z);
     const Index k = kept_entries(z.cols(), options_.percentile);
-    for (Index i = 0; i < z.rows(); ++i) {
-      const std::span<float> row(z.row(i).data(), static_cast<std::size_t>(z.cols()));
-      if (std::isnan(row[0])) continue;  // then all of the row is NaN
-      const double factor = std::exp(sum_ratio(row, k));
-      for (float& x : row) x = static_cast<float>(static_cast<double>(x) * factor);
-    }
+    const std::span<double> ratios = scratch.span<double>(z.rows());
+    row_sum_ratios(z, k, ratios);
+    scale_rows(z, ratios, z);
     head_.logits(z, logits);
     kernels::row_log_sum_exp(logits, 1.0f, out);
   }

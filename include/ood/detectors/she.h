@@ -1,7 +1,6 @@
 #pragma once
 
 #include <array>
-#include <cmath>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "ood/accumulators/class_means.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
 
@@ -60,13 +60,6 @@ class She final : public Detector {
   }
 
  private:
-  /// argmax_c f_c of each row, the first of equal ones; 0 for a row with NaN or infinity.
-  static void predict(const MatrixView& logits, std::span<Index> out) {
-    Scratch scratch;
-    const std::pmr::vector<float> zeros(static_cast<std::size_t>(logits.cols()), 0.0f, &scratch);
-    kernels::row_argmax_affine(logits, 1.0f, zeros, out);
-  }
-
   /// Hands the correctly classified rows on.
   class CorrectMeans {
    public:
@@ -77,7 +70,7 @@ class She final : public Detector {
 
     void add(const Batch& batch) {
       std::vector<Index> predicted(static_cast<std::size_t>(batch.rows()));
-      predict(*batch.logits, predicted);
+      kernels::row_argmax(*batch.logits, predicted);
       for (std::size_t i = 0; i < predicted.size(); ++i)
         if (predicted[i] == (*batch.labels)[i]) {
           Batch row;
@@ -115,25 +108,19 @@ class She final : public Detector {
 
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    std::pmr::vector<Index> predicted(out.size(), &scratch);
-    predict(*tile.logits, predicted);
+    const std::span<Index> predicted = scratch.span<Index>(tile.rows());
+    kernels::row_argmax(*tile.logits, predicted);
     if (options_.metric == Metric::euclidean) {
       kernels::row_squared_distance_selected(*tile.features, patterns_, predicted, out);
-      for (float& s : out) s = -std::sqrt(s);
-    } else {
-      MatrixView z = *tile.features;
-      if (options_.metric == Metric::cosine) {
-        const MatrixMap unit = scratch.matrix(z.rows(), z.cols());
-        kernels::normalize_rows(z, unit);
-        z = unit;
-      }
-      const std::pmr::vector<std::int64_t> chosen(predicted.begin(), predicted.end(), &scratch);
-      kernels::row_dot_selected(z, patterns_, chosen, out);
+      return kernels::negate_root(out);
     }
-    std::pmr::vector<float> largest(out.size(), &scratch);
-    kernels::row_max(*tile.logits, largest);  // NaN for a row that has no prediction
-    for (std::size_t i = 0; i < out.size(); ++i)
-      if (std::isnan(largest[i])) out[i] = largest[i];
+    MatrixView z = *tile.features;
+    if (options_.metric == Metric::cosine) {
+      const MatrixMap unit = scratch.matrix(z.rows(), z.cols());
+      kernels::normalize_rows(z, unit);
+      z = unit;
+    }
+    kernels::row_dot_selected(z, patterns_, predicted, out);
   }
   Diagnostics found() const override {
     return {.values = {},

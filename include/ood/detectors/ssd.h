@@ -4,6 +4,7 @@
 #include "ood/accumulators/row_moments.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/nearest_mean.h"
 #include "ood/reduce.h"
 #include "ood/scratch.h"
@@ -64,7 +65,7 @@ class Ssd final : public Detector {
     MatrixMap unit = scratch.matrix(tile.rows(), tile.features->cols());
     kernels::normalize_rows(*tile.features, unit);
     distance_.nearest(unit, out);
-    for (float& s : out) s = -s;
+    kernels::scale(out, -1.0f);
   }
   Diagnostics found() const override {
     return {.values = distance_.found(""), .per_class = {}, .warnings = {}};

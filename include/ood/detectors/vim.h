@@ -7,6 +7,7 @@
 #include "ood/accumulators/second_moment.h"
 #include "ood/detector.h"
 #include "ood/kernels.h"
+#include "ood/kernels/elements.h"
 #include "ood/reduce.h"
 #include "ood/residual_space.h"
 #include "ood/scratch.h"
@@ -109,12 +110,10 @@ class Vim final : public Detector {
   void prepare() override { space_.prepare(fitted_dim(), precision()); }
   void score_tile(const Batch& tile, std::span<float> out) const override {
     Scratch scratch;
-    std::pmr::vector<float> residual(out.size(), &scratch);
+    const std::span<float> residual = scratch.span<float>(tile.rows());
     space_.norms(*tile.features, residual);
     kernels::row_log_sum_exp(*tile.logits, 1.0f, out);
-    for (std::size_t i = 0; i < out.size(); ++i)
-      out[i] = static_cast<float>(static_cast<double>(out[i]) -
-                                  alpha_ * static_cast<double>(residual[i]));
+    kernels::add_scaled(out, -alpha_, residual, out);
   }
   Diagnostics found() const override {
     Diagnostics found{.values = space_.found(), .per_class = {}, .warnings = {}};

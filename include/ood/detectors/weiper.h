@@ -57,6 +57,7 @@ class Weiper final : public Detector {
     return {.fit = {.features = true, .head = true}, .score = {.features = true}};
   }
   std::unique_ptr<Detector> clone() const override { return std::make_unique<Weiper>(*this); }
+  bool runs_on_devices() const override { return false; }
   std::vector<Preset> presets() const override;
   void visit(FieldVisitor& v) override;
 

@@ -34,8 +34,7 @@ class Wepe final : public Detector {
  private:
   void score_tile(const Batch& tile, std::span<float> out) const override {
     require_copies(*tile.copy_features, "copies/features", 1);
-    score_cosines(*tile.features, *tile.copy_features, out,
-                  [](const VectorD& distances) { return -distances.mean(); });
+    score_cosines(*tile.features, *tile.copy_features, CosineStatistic::mean, out);
   }
 };
 

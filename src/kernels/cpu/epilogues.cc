@@ -181,8 +181,12 @@ void ColumnLogSumExp(const float* dots, size_t stride, size_t rows, size_t cols,
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include "kernels/bodies/epilogues.h"
+#include "kernels/bodies/rows.h"
 #include "kernels/cpu/shapes.h"
+#include "kernels/device.h"
 #include "kernels/dispatch.h"
+#include "ood/scratch.h"
 
 namespace ood::kernels {
 
@@ -194,37 +198,64 @@ HWY_EXPORT(ColumnLogSumExp);
 
 void row_max_affine(const MatrixView& dots, float scale, std::span<const float> offset,
                     std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_max_affine", dots, out.size());
   require_size("row_max_affine", "offset", offset.size(), dots.cols());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowMaxAffine{rows_in(dots), scale, placed(offset), out.data()},
+                      dots.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowMaxAffine)
   (r.data, r.stride, r.rows, r.cols, scale, offset.data(), out.data());
 }
 
 void row_argmax_affine(const MatrixView& dots, float scale, std::span<const float> offset,
                        std::span<Index> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_argmax_affine", dots, out.size());
   require_size("row_argmax_affine", "offset", offset.size(), dots.cols());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowArgmaxAffine{rows_in(dots), scale, placed(offset), out.data()},
+                      dots.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowArgmaxAffine)
   (r.data, r.stride, r.rows, r.cols, scale, offset.data(), out.data());
 }
 
+void row_argmax(const MatrixView& x, std::span<Index> out) {
+  rows_of("row_argmax", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowArgmax{rows_in(x), out.data()}, x.rows());
+  Scratch scratch;
+  const std::span<float> zeros = scratch.span<float>(x.cols()),
+                         largest = scratch.span<float>(x.rows());
+  std::ranges::fill(zeros, 0.0f);
+  row_argmax_affine(x, 1.0f, zeros, out);
+  row_max(x, largest);
+  for (std::size_t i = 0; i < out.size(); ++i)
+    if (std::isnan(largest[i])) out[i] = -1;
+}
+
 void row_log_sum_exp_affine(const MatrixView& dots, std::span<const float> scale,
                             std::span<const float> offset, std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_log_sum_exp_affine", dots, out.size());
   require_size("row_log_sum_exp_affine", "scale", scale.size(), dots.rows());
   require_size("row_log_sum_exp_affine", "offset", offset.size(), dots.cols());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(
+        bodies::RowLogSumExpAffine{rows_in(dots), placed(scale), placed(offset), out.data()},
+        dots.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowLogSumExpAffine)
   (r.data, r.stride, r.rows, r.cols, scale.data(), offset.data(), out.data());
 }
 
 void cosines(const MatrixView& dots, std::span<const float> offset, float scale, MatrixMap out) {
-  ensure_simd_target();
   const Rows r = rows_of("cosines", dots, static_cast<size_t>(dots.rows()));
   require_size("cosines", "offset", offset.size(), dots.cols());
   require_shape("cosines", out, dots.rows(), dots.cols());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::Cosines{rows_in(dots), placed(offset), scale, rows_out(out)},
+                      dots.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(Cosines)
   (r.data, r.stride, r.rows, r.cols, offset.data(), scale, out.data());
 }
@@ -237,7 +268,6 @@ void cosines(const MatrixView& dots, std::span<const float> offset, float scale,
 void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
                         std::span<const float> shift, std::span<double> max, std::span<double> sum,
                         std::span<double> squares) {
-  ensure_simd_target();
   const Rows r = rows_of("column_log_sum_exp", dots, static_cast<size_t>(dots.rows()));
   require_size("column_log_sum_exp", "scale", scale.size(), dots.rows());
   require_size("column_log_sum_exp", "shift", shift.size(), dots.rows());
@@ -245,6 +275,11 @@ void column_log_sum_exp(const MatrixView& dots, std::span<const float> scale,
   require_size("column_log_sum_exp", "sum", sum.size(), dots.cols());
   require_size("column_log_sum_exp", "squares", squares.size(), dots.cols());
   if (r.rows == 0) return;
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::ColumnLogSumExp{rows_in(dots), scale.data(), shift.data(), max.data(),
+                                              sum.data(), squares.data()},
+                      dots.cols());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(ColumnLogSumExp)
   (r.data, r.stride, r.rows, r.cols, scale.data(), shift.data(), max.data(), sum.data(),
    squares.data());

@@ -105,10 +105,17 @@ void NormalizeRows(const float* x, size_t stride, size_t rows, size_t cols, floa
   }
 }
 
+/// What a row has for which none is selected.
+constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+
 void RowDotSelected(const float* x, size_t stride, size_t rows, size_t cols, const float* b,
                     size_t b_stride, const std::int64_t* selected, float* out) {
   const F32 d;
   for (size_t i = 0; i < rows; ++i) {
+    if (selected[i] < 0) {
+      out[i] = kNone;
+      continue;
+    }
     const float* other = b + static_cast<size_t>(selected[i]) * b_stride;
     V32 sum = hn::Zero(d), poison = hn::Zero(d);
     for_each_vector_pair(x + i * stride, other, cols, 0.0f, [&](V32 u, V32 v) HWY_ATTR {
@@ -124,6 +131,10 @@ void RowSquaredDistanceSelected(const float* x, size_t stride, size_t rows, size
                                 float* out) {
   const F32 d;
   for (size_t i = 0; i < rows; ++i) {
+    if (selected[i] < 0) {
+      out[i] = kNone;
+      continue;
+    }
     const float* other = b + static_cast<size_t>(selected[i]) * b_stride;
     V32 sum = hn::Zero(d), poison = hn::Zero(d);
     for_each_vector_pair(x + i * stride, other, cols, 0.0f, [&](V32 u, V32 v) HWY_ATTR {
@@ -152,6 +163,10 @@ void RowAbsoluteDistanceSelected(const float* x, size_t stride, size_t rows, siz
                                  float* out) {
   const F32 d;
   for (size_t i = 0; i < rows; ++i) {
+    if (selected[i] < 0) {
+      out[i] = kNone;
+      continue;
+    }
     const float* other = b + static_cast<size_t>(selected[i]) * b_stride;
     V32 sum = hn::Zero(d), poison = hn::Zero(d);
     for_each_vector_pair(x + i * stride, other, cols, 0.0f, [&](V32 u, V32 v) HWY_ATTR {
@@ -175,7 +190,9 @@ bool IsPoisoned(const float* row, size_t cols) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include "kernels/bodies/norms.h"
 #include "kernels/cpu/shapes.h"
+#include "kernels/device.h"
 #include "kernels/dispatch.h"
 
 namespace ood::kernels {
@@ -190,26 +207,48 @@ HWY_EXPORT(IsPoisoned);
 
 namespace {
 
-/// Checks a choice of one row of b for each row of x.
+/// Checks a choice of one row of b for each row of x; not the rows themselves where a device has them.
 template <class Integer>
 void require_selection(const char* kernel, const MatrixView& x, const MatrixView& b,
                        std::span<const Integer> selected) {
   require_size(kernel, "selection", selected.size(), x.rows());
   if (b.cols() != x.cols())
     throw_invalid("{}: b has {} columns, expected {} as x has", kernel, b.cols(), x.cols());
+  if (device_queue()) return;
   for (const Integer row : selected)
-    if (row < 0 || row >= b.rows())
-      throw_invalid("{}: selection has {}, expected [0, {})", kernel, row, b.rows());
+    if (row < -1 || row >= b.rows())
+      throw_invalid("{}: selection has {}, expected [0, {}), or -1 for none", kernel, row,
+                    b.rows());
+}
+
+/// The norms of the next orders, as many as the body takes.
+template <int kOrders>
+void run_row_norms(DeviceQueue& queue, const MatrixView& x, std::span<const double> orders,
+                   float* out, Index stride) {
+  bodies::RowNorms<kOrders> body{rows_in(x), static_cast<int>(orders.size()), {}, out, stride};
+  std::ranges::copy(orders, body.orders);
+  queue.run(body, x.rows());
 }
 
 }  // namespace
 
 void row_norms(const MatrixView& x, std::span<const double> orders, MatrixMap out) {
-  ensure_simd_target();
   for (const double order : orders)
     if (!(order > 0)) throw_invalid("row_norms: order has {}, expected above 0", order);
   require_shape("row_norms", out, x.rows(), std::ssize(orders));
   const Rows r = rows_of("row_norms", x, static_cast<size_t>(x.rows()));
+  if (DeviceQueue* const queue = device_queue()) {
+    constexpr std::size_t kAtOnce = 8;
+    for (std::size_t k = 0; k < orders.size(); k += kAtOnce) {
+      const auto some = orders.subspan(k, std::min(kAtOnce, orders.size() - k));
+      if (some.size() == 1)
+        run_row_norms<1>(*queue, x, some, out.data() + k, out.cols());
+      else
+        run_row_norms<kAtOnce>(*queue, x, some, out.data() + k, out.cols());
+    }
+    return;
+  }
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowNorms)
   (r.data, r.stride, r.rows, r.cols, orders.data(), orders.size(), out.data());
 }
@@ -220,9 +259,11 @@ void row_norms(const MatrixView& x, std::span<const double> orders, Matrix& out)
 }
 
 void normalize_rows(const MatrixView& x, MatrixMap out) {
-  ensure_simd_target();
   require_shape("normalize_rows", out, x.rows(), x.cols());
   const Rows r = rows_of("normalize_rows", x, static_cast<size_t>(x.rows()));
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::NormalizeRows{rows_in(x), rows_out(out)}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(NormalizeRows)(r.data, r.stride, r.rows, r.cols, out.data());
 }
 
@@ -233,9 +274,12 @@ void normalize_rows(const MatrixView& x, Matrix& out) {
 
 void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,
                       std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_dot_selected", x, out.size());
   require_selection<std::int64_t>("row_dot_selected", x, b, labels);
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowDotSelected{rows_in(x), placed(b), labels.data(), out.data()},
+                      x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowDotSelected)
   (r.data, r.stride, r.rows, r.cols, b.data(), static_cast<size_t>(b.outerStride()), labels.data(),
    out.data());
@@ -243,25 +287,35 @@ void row_dot_selected(const MatrixView& x, const MatrixView& b, Labels labels,
 
 void row_squared_distance_selected(const MatrixView& x, const MatrixView& b,
                                    std::span<const Index> rows, std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_squared_distance_selected", x, out.size());
   require_selection<Index>("row_squared_distance_selected", x, b, rows);
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(
+        bodies::RowSquaredDistanceSelected{rows_in(x), placed(b), rows.data(), out.data()},
+        x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowSquaredDistanceSelected)
   (r.data, r.stride, r.rows, r.cols, b.data(), static_cast<size_t>(b.outerStride()), rows.data(),
    out.data());
 }
 
 void row_sum_of_absolutes(const MatrixView& x, std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_sum_of_absolutes", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowSumOfAbsolutes{rows_in(x), out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowSumOfAbsolutes)(r.data, r.stride, r.rows, r.cols, out.data());
 }
 
 void row_absolute_distance_selected(const MatrixView& x, const MatrixView& b,
                                     std::span<const Index> rows, std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_absolute_distance_selected", x, out.size());
   require_selection<Index>("row_absolute_distance_selected", x, b, rows);
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(
+        bodies::RowAbsoluteDistanceSelected{rows_in(x), placed(b), rows.data(), out.data()},
+        x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowAbsoluteDistanceSelected)
   (r.data, r.stride, r.rows, r.cols, b.data(), static_cast<size_t>(b.outerStride()), rows.data(),
    out.data());

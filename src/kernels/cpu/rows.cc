@@ -370,7 +370,9 @@ void RowGeneralizedEntropy(const float* x, size_t stride, size_t rows, size_t co
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include "kernels/bodies/rows.h"
 #include "kernels/cpu/shapes.h"
+#include "kernels/device.h"
 #include "kernels/dispatch.h"
 
 namespace ood::kernels {
@@ -388,8 +390,10 @@ HWY_EXPORT(RowNegativeEntropy);
 HWY_EXPORT(RowGeneralizedEntropy);
 
 void row_max(const MatrixView& x, std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_max", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowMax{rows_in(x), out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowMaxAll)(r.data, r.stride, r.rows, r.cols, out.data());
 }
 
@@ -403,76 +407,97 @@ void check_temperature(std::string_view kernel, float temperature) {
 }  // namespace
 
 void row_log_sum_exp(const MatrixView& x, float temperature, std::span<float> out) {
-  ensure_simd_target();
   check_temperature("row_log_sum_exp", temperature);
   const Rows r = rows_of("row_log_sum_exp", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowLogSumExp{rows_in(x), temperature, out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowLogSumExp)(r.data, r.stride, r.rows, r.cols, temperature, out.data());
 }
 
 void row_log_max_probability(const MatrixView& x, float temperature, std::span<float> out) {
-  ensure_simd_target();
   check_temperature("row_log_max_probability", temperature);
   const Rows r = rows_of("row_log_max_probability", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowLogMaxProbability{rows_in(x), temperature, out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowLogMaxProbability)
   (r.data, r.stride, r.rows, r.cols, temperature, out.data());
 }
 
 void row_log_odds(const MatrixView& x, float temperature, std::span<float> out) {
-  ensure_simd_target();
   check_temperature("row_log_odds", temperature);
   const Rows r = rows_of("row_log_odds", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowLogOdds{rows_in(x), temperature, out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowLogOdds)(r.data, r.stride, r.rows, r.cols, temperature, out.data());
 }
 
 void row_distance_from_uniform(const MatrixView& x, float temperature, std::span<float> out) {
-  ensure_simd_target();
   check_temperature("row_distance_from_uniform", temperature);
   const Rows r = rows_of("row_distance_from_uniform", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowDistanceFromUniform{rows_in(x), temperature, out.data()},
+                      x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowDistanceFromUniform)
   (r.data, r.stride, r.rows, r.cols, temperature, out.data());
 }
 
 void row_kth_largest(const MatrixView& x, Index k, std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_kth_largest", x, out.size());
   if (r.rows > 0 && (k < 1 || k > x.cols()))
     throw_invalid("row_kth_largest: k has {}, expected 1 to {}", k, x.cols());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowKthLargest{rows_in(x), k, out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowKthLargest)
   (r.data, r.stride, r.rows, r.cols, static_cast<size_t>(k), out.data());
 }
 
 void row_sum_above(const MatrixView& x, std::span<const float> t, std::span<double> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_sum_above", x, out.size());
   require_size("row_sum_above", "t", t.size(), x.rows());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowSumAbove{rows_in(x), t.data(), out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowSumAbove)(r.data, r.stride, r.rows, r.cols, t.data(), out.data());
 }
 
 void row_negative_gini(const MatrixView& x, float temperature, std::span<float> out) {
-  ensure_simd_target();
   check_temperature("row_negative_gini", temperature);
   const Rows r = rows_of("row_negative_gini", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowNegativeGini{rows_in(x), temperature, out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowNegativeGini)
   (r.data, r.stride, r.rows, r.cols, temperature, out.data());
 }
 
 void row_divergence_from_uniform(const MatrixView& x, std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_divergence_from_uniform", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowDivergenceFromUniform{rows_in(x), out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowDivergenceFromUniform)(r.data, r.stride, r.rows, r.cols, out.data());
 }
 
 void row_negative_entropy(const MatrixView& x, std::span<float> out) {
-  ensure_simd_target();
   const Rows r = rows_of("row_negative_entropy", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowNegativeEntropy{rows_in(x), out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowNegativeEntropy)(r.data, r.stride, r.rows, r.cols, out.data());
 }
 
 void row_generalized_entropy(const MatrixView& x, float gamma, Index top, std::span<float> out) {
-  ensure_simd_target();
   if (!(gamma > 0)) throw_invalid("row_generalized_entropy: gamma has {}, expected above 0", gamma);
   if (top < 1) throw_invalid("row_generalized_entropy: top has {}, expected 1 or more", top);
   const Rows r = rows_of("row_generalized_entropy", x, out.size());
+  if (DeviceQueue* const queue = device_queue())
+    return queue->run(bodies::RowGeneralizedEntropy{rows_in(x), gamma, top, out.data()}, x.rows());
+  ensure_simd_target();
   HWY_DYNAMIC_DISPATCH(RowGeneralizedEntropy)
   (r.data, r.stride, r.rows, r.cols, gamma, static_cast<size_t>(top), out.data());
 }

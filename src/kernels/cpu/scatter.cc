@@ -148,8 +148,11 @@ void PackRows(const double* y, size_t stride, size_t rows, size_t cols, double* 
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+#include "kernels/bodies/epilogues.h"
 #include "kernels/cpu/shapes.h"
+#include "kernels/device.h"
 #include "kernels/dispatch.h"
+#include "ood/scratch.h"
 
 namespace ood::kernels {
 
@@ -193,6 +196,37 @@ void add_in_blocks(Index n, Index d, MatrixD& scatter, const Pack& pack, Index p
   }
 }
 
+template <class T>
+const T* copied_in(DeviceQueue& queue, Scratch& scratch, const T* host, Index count) {
+  const std::span<T> to = scratch.span<T>(count);
+  if (count > 0) queue.copy_in(to.data(), host, to.size_bytes());
+  return to.data();
+}
+
+/// Calls fill(first, count, y) for each block of n rows, and adds y [count, d], all in the device. The sums
+/// are the host's, so they go there and back: as everything but the rows of add_centered_scatter, they are
+/// owned matrices.
+template <class Fill>
+void add_on_device(DeviceQueue& queue, Scratch& scratch, Index n, MatrixD& scatter,
+                   const Fill& fill, Index part = 0, Index parts = 1) {
+  constexpr Index kRowsInDevice = 4096;
+  const Index d = scatter.cols(), begin = first_panel(d, part, parts),
+              end = first_panel(d, part + 1, parts), entries = (end - begin) * d;
+  if (n == 0 || entries == 0) return;
+  MatrixDMap sums = scratch.matrix_d(end - begin, d);
+  double* const own = scatter.data() + begin * d;
+  const auto bytes = static_cast<size_t>(entries) * sizeof(double);
+  queue.copy_in(sums.data(), own, bytes);
+  double* const y = scratch.matrix_d(std::min(n, kRowsInDevice), d).data();
+  for (Index first = 0; first < n; first += kRowsInDevice) {
+    const Index count = std::min(kRowsInDevice, n - first);
+    fill(first, count, y);
+    queue.run(bodies::AddScatter{y, count, d, begin, sums.data()}, end - begin);
+  }
+  queue.copy_out(own, sums.data(), bytes);
+  queue.wait();
+}
+
 }  // namespace
 
 void add_centered_scatter(const MatrixView& x, const MatrixD& centers,
@@ -206,6 +240,16 @@ void add_centered_scatter(const MatrixView& x, const MatrixD& centers,
     if (row < 0 || row >= centers.rows())
       throw_invalid("add_centered_scatter: centers_row has {}, expected [0, {})", row,
                     centers.rows());
+  if (DeviceQueue* const queue = device_queue()) {
+    Scratch scratch;
+    const double* const c = copied_in(*queue, scratch, centers.data(), centers.size());
+    const Index* const row = copied_in(*queue, scratch, centers_row.data(), x.rows());
+    return add_on_device(
+        *queue, scratch, x.rows(), scatter, [&](Index first, Index count, double* y) {
+          queue->run(bodies::CenterRows{rows_in(x.middle_rows(first, count)), c, row + first, y},
+                     count);
+        });
+  }
   add_in_blocks(x.rows(), x.cols(), scatter, [&](Index first, size_t count, double* packed) {
     HWY_DYNAMIC_DISPATCH(PackDifferences)
     (x.row_data(first), static_cast<size_t>(x.outerStride()), centers.data(),
@@ -217,6 +261,16 @@ void add_scatter(const MatrixD& y, MatrixD& scatter, Index part, Index parts) {
   require_square("add_scatter", y.cols(), scatter);
   if (part < 0 || part >= parts)
     throw_invalid("add_scatter: part has {}, expected [0, {})", part, parts);
+  if (DeviceQueue* const queue = device_queue()) {
+    Scratch scratch;
+    return add_on_device(
+        *queue, scratch, y.rows(), scatter,
+        [&](Index first, Index count, double* to) {
+          queue->copy_in(to, y.data() + first * y.cols(),
+                         static_cast<size_t>(count * y.cols()) * sizeof(double));
+        },
+        part, parts);
+  }
   add_in_blocks(
       y.rows(), y.cols(), scatter,
       [&](Index first, size_t count, double* packed) {

@@ -1,6 +1,7 @@
 #include "ood/batch.h"
 
 #include <H5public.h>
+#include <cuda_runtime_api.h>
 #include <omp.h>
 #include <dnnl.hpp>
 
