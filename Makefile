@@ -13,9 +13,10 @@ export CCACHE_BASEDIR = $(CURDIR)
 
 # ccache, if there, is asked for at configure time: a first `make` may only just have installed it.
 configure = CMAKE_CXX_COMPILER_LAUNCHER="$$(command -v ccache)" cmake --preset
-formatted = find include src tests bench examples python -name '*.h' -o -name '*.cc'
+formatted = find include src tests bench examples python -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh'
 
-.PHONY: help build demo test asan tsan tsan-shared bench bench-compare format format-check wheel install clean
+.PHONY: help build demo test asan tsan tsan-shared bench bench-compare cuda gpu-check format format-check wheel install
+.PHONY: clean
 
 help:
 	@echo "make build         install what is missing (Debian 12), build the command build/release/ood"
@@ -26,6 +27,8 @@ help:
 	@echo "make tsan-shared   of these, only that one detector may be shared by threads"
 	@echo "make bench         run the benchmarks"
 	@echo "make bench-compare the same beside limits and peers (PyPI), into docs/benchmarks.md; BENCH_COMPARE=--no-torch"
+	@echo "make cuda          the library, the command and benchmarks with code for NVIDIA GPUs, into build/cuda"
+	@echo "make gpu-check     the same tested and measured on this machine's GPU"
 	@echo "make format        format the C++ files; format-check only says which need it"
 	@echo "make wheel         the Python package for each Python that is here, into dist/"
 	@echo "make install       install library and command; PREFIX ($(PREFIX)) and DESTDIR are obeyed"
@@ -82,6 +85,15 @@ bench-compare:
 	$(configure) release -DOOD_BUILD_TESTS=OFF
 	cmake --build --preset release --target ood_bench
 	scripts/bench-compare $(BENCH_COMPARE)
+
+# Needs nvcc, but no GPU. CUDA_ARCHITECTURES=90-real, say, is faster than code for all.
+cuda:
+	scripts/install-deps
+	$(configure) cuda -DOOD_BUILD_TESTS=OFF $(if $(CUDA_ARCHITECTURES),-DCMAKE_CUDA_ARCHITECTURES=$(CUDA_ARCHITECTURES))
+	cmake --build --preset cuda --target ood ood_cli ood_cuda_bench
+
+gpu-check:
+	scripts/gpu-check
 
 format format-check:
 	@scripts/install-deps --dev
