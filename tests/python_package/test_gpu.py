@@ -178,7 +178,13 @@ def test_libraries_give_their_stream_and_the_result(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("make", [Interface, Dlpack])
 @pytest.mark.parametrize("dtype", ["float64", "float16", "int32", "int64", "bool"])
 def test_other_types_are_refused(make: Any, dtype: str) -> None:
-    text = message(lambda: ood.Msp().score(make(ROWS.astype(dtype))), TypeError)
+    rows = ROWS.astype(dtype)
+    if make is Dlpack:
+        try:
+            rows.__dlpack__()
+        except BufferError as error:  # of bool, before NumPy 1.25
+            pytest.skip(f"NumPy: {error}")
+    text = message(lambda: ood.Msp().score(make(rows)), TypeError)
     assert text.startswith(f"logits has dtype {dtype}, expected float32")
 
 
