@@ -148,7 +148,10 @@ TEST_CASE("emulated device: work is done when somebody waits, and only in its ow
     float one = 0;
     kernels::read_back(x.data() + 99, 1, &one);
     CHECK(one == 3.0f);
-    CHECK_THROWS_AS(kernels::run(kernels::bodies::Scale{host.data(), 3.0f}, 100), std::logic_error);
+    // where the compiler can clear what lies between the numbers of a body, which may look like a pointer
+    if (kernels::Launch::of<kernels::bodies::Scale>().clear_padding != nullptr)
+      CHECK_THROWS_AS(kernels::run(kernels::bodies::Scale{host.data(), 3.0f}, 100),
+                      std::logic_error);
   }
 }
 
