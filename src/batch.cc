@@ -128,6 +128,16 @@ std::vector<std::string> Inputs::names() const {
   return names;
 }
 
+Inputs Inputs::named(const std::vector<std::string>& names) {
+  Inputs inputs;
+  for (const std::string& name : names) {
+    const auto found = std::ranges::find(kInputMembers, name, &InputMember::name);
+    if (found == std::end(kInputMembers)) throw_invalid("unknown array {}", name);
+    inputs.*found->member = true;
+  }
+  return inputs;
+}
+
 Inputs Inputs::without(const Inputs& other) const {
   Inputs rest;
   for (const auto& [name, member] : kInputMembers) rest.*member = this->*member && !(other.*member);

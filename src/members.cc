@@ -4,6 +4,7 @@
 
 #include "errors.h"
 #include "ood/kernels.h"
+#include "ood/reduce.h"
 #include "ood/scratch.h"
 #include "ood/stream.h"
 
@@ -114,20 +115,43 @@ void score_members(const std::vector<Member>& members, const MemberView& view, c
   }
 }
 
-/// The same of all rows of a source, in one pass.
+/// The same of all rows of a source.
+class MemberScores {
+ public:
+  MemberScores(const std::vector<Member>& members, const MemberView& view, const Inputs& wanted)
+      : members_(&members), view_(&view), wanted_(wanted), scores_(0, std::ssize(members)) {}
+
+  Inputs inputs() const { return wanted_; }
+
+  void add(const Batch& batch) {
+    const Index before = scores_.rows();
+    scores_.conservativeResize(before + batch.rows(), Eigen::NoChange);
+    for (Index begin = 0; begin < batch.rows(); begin += kernels::kTileRows) {
+      const Index count = std::min(kernels::kTileRows, batch.rows() - begin);
+      score_members(*members_, *view_, batch.slice(begin, count),
+                    {scores_.row(before + begin).data(), count, scores_.cols()});
+    }
+  }
+
+  void merge(const MemberScores& other) {
+    scores_.conservativeResize(scores_.rows() + other.scores_.rows(), Eigen::NoChange);
+    scores_.bottomRows(other.scores_.rows()) = other.scores_;
+  }
+
+  void visit(FieldVisitor& v) { v.state("scores", scores_); }
+
+  MatrixD take() && { return std::move(scores_); }
+
+ private:
+  const std::vector<Member>* members_;
+  const MemberView* view_;
+  Inputs wanted_;
+  MatrixD scores_;
+};
+
 MatrixD score_members(const std::vector<Member>& members, const MemberView& view,
                       BatchSource& source, const Inputs& wanted, const Exec& exec) {
-  MatrixD scores(source.info().rows, std::ssize(members));
-  stream(source, wanted, exec, [&](const Batch& batch) {
-    const Index tiles = (batch.rows() + kernels::kTileRows - 1) / kernels::kTileRows;
-    parallel_for(tiles, exec, [&](Index tile) {
-      const Index begin = tile * kernels::kTileRows;
-      const Index count = std::min(kernels::kTileRows, batch.rows() - begin);
-      score_members(members, view, batch.slice(begin, count),
-                    {scores.row(batch.first_row + begin).data(), count, scores.cols()});
-    });
-  });
-  return scores;
+  return reduce(source, MemberScores(members, view, wanted), exec).take();
 }
 
 }  // namespace

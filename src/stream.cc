@@ -8,6 +8,7 @@
 #include "errors.h"
 #include "ood/kernels.h"
 #include "ood/linear_head.h"
+#include "ood/partitions.h"
 #include "single_threaded.h"
 
 namespace ood {
@@ -101,11 +102,13 @@ void stream(BatchSource& source, const Inputs& wanted, const Exec& exec,
   if (make_logits) head.emplace(*source.head());
 
   const ThreadLimit limit(thread_count(exec));  // of what the source does
+  const Partitions* partitions = source.partitions();
+  const Index expected = partitions != nullptr ? partitions->held().count : info.rows;
   Index rows = 0;
   source.read(stored, [&](const Batch& batch) {
     rows += batch.rows();
-    if (rows > info.rows)  // before anybody counts on the number
-      throw_invalid("{} yielded {} rows or more, expected {}", info.name, rows, info.rows);
+    if (rows > expected)  // before anybody counts on the number
+      throw_invalid("{} yielded {} rows or more, expected {}", info.name, rows, expected);
     check_values(info, batch);
     if (!make_logits) return visit(batch);
     Batch complete = batch;
@@ -113,8 +116,7 @@ void stream(BatchSource& source, const Inputs& wanted, const Exec& exec,
     check_finite(info, "logits (of features and head)", *complete.logits, batch.first_row);
     visit(complete);
   });
-  if (rows != info.rows)
-    throw_invalid("{} yielded {} rows, expected {}", info.name, rows, info.rows);
+  if (rows != expected) throw_invalid("{} yielded {} rows, expected {}", info.name, rows, expected);
 }
 
 }  // namespace ood

@@ -13,7 +13,9 @@
 #include <thread>
 
 #include "ood/detectors.h"
+#include "ood/reduce.h"
 #include "ood/registry.h"
+#include "partitioned.h"
 #include "synthetic.h"
 
 using namespace ood;
@@ -247,6 +249,23 @@ TEST_CASE("contract: the fit is the same for any number of threads and any size 
         CAPTURE(batch_rows);
         CHECK((to_bytes(*fitted(name, train().batch(), batch_rows, Exec{threads})) == expected));
       }
+  }
+}
+
+TEST_CASE("contract: the fit is the same in partitions, by way of bytes") {
+  for (const auto& name : detector_names()) {
+    CAPTURE(name);
+    const auto want = to_bytes(*fitted(name));
+    for (const std::vector<Index>& cuts :
+         {std::vector<Index>{kBlockRows}, {kBlockRows, 2 * kBlockRows}}) {
+      const auto rows = test::partitioned(train().batch(), &train().head, cuts);
+      const auto noise = test::partitioned(outliers().batch(), &train().head, {});
+      const auto detector = make_detector(name, quick_options(name));
+      detector->fit({.train = rows.get(), .ood_val = {{"noise", noise.get()}}});
+      CHECK(detector->score(queries().batch()) == fitted(name)->score(queries().batch()));
+      // Members say where they were calibrated, by the name of the source
+      if (name != "fusion" && name != "layers") CHECK((to_bytes(*detector) == want));
+    }
   }
 }
 

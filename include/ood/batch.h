@@ -32,6 +32,8 @@ struct Inputs {
 
   /// The names of the members that are set, in the order above.
   std::vector<std::string> names() const;
+  /// The other way round. Throws std::invalid_argument for a name that is none of them.
+  static Inputs named(const std::vector<std::string>& names);
   /// What is set here and not in `other`.
   Inputs without(const Inputs& other) const;
   /// What is set here or in `other`.
@@ -80,6 +82,8 @@ struct SourceInfo {
   Inputs has;
 };
 
+class Partitions;
+
 /// Yields the same batches again on every pass: arrays in memory, a file, partitions of a cluster.
 class BatchSource {
  public:
@@ -94,6 +98,9 @@ class BatchSource {
   /// One pass in row order: calls visit with consecutive batches that hold the wanted fields, as
   /// far as the source has them. Views are valid until visit returns. Batches may be of any size.
   virtual void read(const Inputs& wanted, const std::function<void(const Batch&)>& visit) = 0;
+  /// Of rows that lie in several places, of which a pass here yields some (ood/partitions.h); else nullptr. A source
+  /// that is made of another one has those of that one.
+  virtual Partitions* partitions() { return nullptr; }
 };
 
 /// What fitting may read. Sources must outlive the fit.

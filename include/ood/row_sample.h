@@ -11,8 +11,8 @@ namespace ood {
 
 /// Exactly ceil(share n) of the rows 0 .. n - 1: those with the smallest random numbers. A row's
 /// number depends on seed and row alone, so that batches and threads do not matter, and with one
-/// seed a larger share holds a smaller one. Choosing takes 16 n bytes for a moment; nothing is kept
-/// but the last number that counts.
+/// seed a larger share holds a smaller one. Choosing draws n numbers, and keeps the last one that counts; about
+/// 640 sqrt(share n) bytes are needed for it.
 class RowSample {
  public:
   RowSample() = default;

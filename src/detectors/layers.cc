@@ -39,6 +39,7 @@ class LayerSource final : public BatchSource {
 
   const SourceInfo& info() const override { return info_; }
   const Head* head() const override { return nullptr; }
+  Partitions* partitions() override { return source_.partitions(); }
   void read(const Inputs& wanted, const std::function<void(const Batch&)>& visit) override {
     Inputs stored = wanted;
     stored.features = false;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
+#include <vector>
 
 #include "errors.h"
 #include "ood/kernels/margins.h"
@@ -31,16 +33,15 @@ std::vector<float> bin_edges(Index bins) {
   return edges;
 }
 
-/// 1 for `wanted` of n rows, all sets of rows alike; for all with wanted = 0 or from n on.
-std::vector<char> choose_rows(Index n, Index wanted, std::uint64_t seed) {
-  if (wanted == 0 || wanted >= n) return std::vector<char>(static_cast<std::size_t>(n), 1);
-  std::vector<char> chosen(static_cast<std::size_t>(n), 0);
-  for (Index i = 0; i < n && wanted > 0; ++i) {
-    if (uniform(seed, kRowStream, static_cast<std::uint64_t>(i)) * static_cast<double>(n - i) >=
-        static_cast<double>(wanted))
-      continue;
-    chosen[static_cast<std::size_t>(i)] = 1;
-    --wanted;
+/// The numbers of `wanted` of n rows, in order, all sets of rows alike; nothing for all rows: with wanted = 0 or from n on.
+std::optional<std::vector<Index>> choose_rows(Index n, Index wanted, std::uint64_t seed) {
+  if (wanted == 0 || wanted >= n) return std::nullopt;
+  std::vector<Index> chosen;
+  for (Index i = 0; std::ssize(chosen) < wanted; ++i) {
+    const Index left = wanted - std::ssize(chosen);
+    if (uniform(seed, kRowStream, static_cast<std::uint64_t>(i)) * static_cast<double>(n - i) <
+        static_cast<double>(left))
+      chosen.push_back(i);
   }
   return chosen;
 }
@@ -51,7 +52,7 @@ std::vector<char> choose_rows(Index n, Index wanted, std::uint64_t seed) {
 class Nac::Counts {
  public:
   Counts() = default;
-  Counts(const Nac* nac, const std::vector<char>* chosen)
+  Counts(const Nac* nac, const std::optional<std::vector<Index>>* chosen)
       : sums(MatrixD::Zero(nac->weight_.cols(), std::ssize(nac->edges_) + 1)),
         nac_(nac),
         chosen_(chosen) {}
@@ -60,14 +61,20 @@ class Nac::Counts {
   void add(const Batch& batch) {
     for (Index begin = 0; begin < batch.rows(); begin += kernels::kTileRows) {
       const Batch tile = batch.slice(begin, std::min(kernels::kTileRows, batch.rows() - begin));
-      const auto chosen = chosen_->begin() + tile.first_row;
-      if (std::count(chosen, chosen + tile.rows(), 1) == 0) continue;
+      std::vector<Index> chosen(static_cast<std::size_t>(tile.rows()));
+      std::iota(chosen.begin(), chosen.end(), Index{0});
+      if (*chosen_) {
+        const auto first = std::ranges::lower_bound(**chosen_, tile.first_row);
+        const auto last = std::lower_bound(first, (*chosen_)->end(), tile.first_row + tile.rows());
+        chosen.assign(first, last);
+        for (Index& row : chosen) row -= tile.first_row;
+      }
+      if (chosen.empty()) continue;
       Scratch scratch;
       const MatrixMap x = scratch.matrix(tile.rows(), nac_->weight_.cols());
       nac_->states(tile, x);
-      for (Index i = 0; i < x.rows(); ++i)
-        if (chosen[i] == 1)
-          for (Index j = 0; j < x.cols(); ++j) ++sums(j, nac_->bin_of(x(i, j)));
+      for (const Index i : chosen)
+        for (Index j = 0; j < x.cols(); ++j) ++sums(j, nac_->bin_of(x(i, j)));
     }
   }
   void merge(const Counts& other) { sums += other.sums; }
@@ -77,7 +84,7 @@ class Nac::Counts {
 
  private:
   const Nac* nac_ = nullptr;
-  const std::vector<char>* chosen_ = nullptr;
+  const std::optional<std::vector<Index>>* chosen_ = nullptr;
 };
 
 void Nac::fit_state(BatchSource& source, const Exec& exec) {
@@ -85,7 +92,7 @@ void Nac::fit_state(BatchSource& source, const Exec& exec) {
   set_up();
   const auto chosen =
       choose_rows(source.info().rows, options_.rows, static_cast<std::uint64_t>(options_.seed));
-  rows_used_ = std::ranges::count(chosen, 1);
+  rows_used_ = chosen ? std::ssize(*chosen) : source.info().rows;
   const Counts counts = reduce(source, Counts(this, &chosen), exec);
   covered_ = counts.sums.cwiseMin(static_cast<double>(options_.saturation)).cast<float>();
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -19,7 +18,6 @@ class RowBank {
   };
 
   RowBank() = default;
-  /// Memory for the whole sample is taken once, by the first merge.
   RowBank(const RowSample& sample, Index dim, Index classes = 0)
       : sample_(sample), dim_(dim), classes_(classes) {}
 
@@ -29,7 +27,7 @@ class RowBank {
     std::vector<Index> kept;
     for (Index i = 0; i < batch.features->rows(); ++i)
       if (sample_.contains(batch.first_row + i)) kept.push_back(i);
-    grow(count_ + std::ssize(kept));
+    resize(count_ + std::ssize(kept));
     for (const Index i : kept) {
       rows_.features.row(count_) = batch.features->row(i);
       if (classes_ > 0) rows_.logits.row(count_) = batch.logits->row(i);
@@ -38,7 +36,7 @@ class RowBank {
   }
 
   void merge(const RowBank& other) {
-    grow(std::max(sample_.size(), count_ + other.count_));
+    resize(count_ + other.count_);
     rows_.features.middleRows(count_, other.count_) = other.rows_.features.topRows(other.count_);
     if (classes_ > 0)
       rows_.logits.middleRows(count_, other.count_) = other.rows_.logits.topRows(other.count_);
@@ -46,10 +44,7 @@ class RowBank {
   }
 
   /// Hands the rows over.
-  Rows take() && {
-    if (rows_.features.rows() != count_) resize(count_);
-    return std::move(rows_);
-  }
+  Rows take() && { return std::move(rows_); }
 
   void visit(FieldVisitor& v) {
     sample_.visit(v);
@@ -61,12 +56,9 @@ class RowBank {
   }
 
  private:
-  void grow(Index capacity) {
-    if (rows_.features.rows() < capacity) resize(capacity);
-  }
-  void resize(Index capacity) {
-    rows_.features.conservativeResize(capacity, dim_);
-    if (classes_ > 0) rows_.logits.conservativeResize(capacity, classes_);
+  void resize(Index rows) {
+    rows_.features.conservativeResize(rows, dim_);
+    if (classes_ > 0) rows_.logits.conservativeResize(rows, classes_);
   }
 
   RowSample sample_;
