@@ -6,6 +6,7 @@
 #include "naive.h"
 #include "ood/intervals.h"
 #include "ood/metrics.h"
+#include "ood/score_bins.h"
 #include "random_rows.h"
 
 using namespace ood;
@@ -81,5 +82,54 @@ void bootstrap_naive(benchmark::State& state) {
 }
 BENCHMARK(bootstrap)->Unit(benchmark::kMillisecond);
 BENCHMARK(bootstrap_naive)->Unit(benchmark::kMillisecond);
+
+// A million scores counted in the bins of as many edges. naive: how many times as long a bisection of the
+// edges for each score takes; sort: a sort of the scores by std::sort alone.
+void count_in_bins(benchmark::State& state) {
+  constexpr Index kMillion = 1000000;
+  const Matrix rows = normal_rows(kMillion, 1, 1);
+  const std::span<const float> scores(rows.data(), static_cast<std::size_t>(kMillion));
+  const auto edges = bin_edges(scores, state.range(0));
+  std::vector<double> naive_ratios, sort_ratios;
+  for (auto _ : state) {
+    const double ours = seconds([&] { benchmark::DoNotOptimize(bin_counts(scores, edges)); });
+    const double bisected = seconds([&] {
+      std::vector<std::int64_t> counts(2 * edges.size() + 1, 0);
+      for (const float score : scores) {
+        const auto [first, last] = std::equal_range(edges.begin(), edges.end(), score);
+        ++counts[static_cast<std::size_t>((first - edges.begin()) + (last - edges.begin()))];
+      }
+      benchmark::DoNotOptimize(counts.data());
+    });
+    const double sorted = seconds([&] {
+      std::vector<float> copy(scores.begin(), scores.end());
+      std::ranges::sort(copy);
+      benchmark::DoNotOptimize(copy.data());
+    });
+    state.SetIterationTime(ours);
+    naive_ratios.push_back(bisected / ours);
+    sort_ratios.push_back(sorted / ours);
+  }
+  state.SetItemsProcessed(state.iterations() * kMillion);
+  state.counters["naive"] = median(naive_ratios);
+  state.counters["sort"] = median(sort_ratios);
+}
+BENCHMARK(count_in_bins)
+    ->Arg(256)
+    ->Arg(4096)
+    ->Arg(65536)
+    ->Unit(benchmark::kMillisecond)
+    ->UseManualTime();
+
+void metrics_of_bins(benchmark::State& state) {
+  constexpr Index kMillion = 1000000;
+  const Matrix rows = normal_rows(2 * kMillion, 1, 1);
+  const std::span<const float> scores(rows.data(), static_cast<std::size_t>(2 * kMillion));
+  const auto edges = bin_edges(scores, state.range(0));
+  const auto id = bin_counts(scores.first(kMillion), edges),
+             ood = bin_counts(scores.last(kMillion), edges);
+  for (auto _ : state) benchmark::DoNotOptimize(binned_metrics(id, ood));
+}
+BENCHMARK(metrics_of_bins)->Arg(4096)->Arg(65536)->Unit(benchmark::kMillisecond);
 
 }  // namespace

@@ -3,14 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <iterator>
+#include <cmath>
 #include <set>
 
 #include "errors.h"
-#include "named_metrics.h"
 #include "ood/devices.h"
+#include "ood/report_builder.h"
 #include "ood/stream.h"
 #include "ood/version.h"
 
@@ -44,146 +43,41 @@ std::string missing_in(const SplitInfo& split, const Inputs& needed) {
                        : std::string();
 }
 
-/// Means of a detector over the sets of one kind, set by set.
-class KindMean {
- public:
-  void add(const Metrics& metrics, Scores id, Scores ood, bool has_interval) {
-    ++datasets_;
-    for (const auto& [name, member] : kMetrics) sum_.*member += metrics.*member;
-    has_interval_ = has_interval_ && has_interval;
-    if (has_interval_) auroc_.add(id, ood);
-  }
-  Index datasets() const { return datasets_; }
-  Metrics metrics() const {
-    Metrics mean = sum_;
-    for (const auto& [name, member] : kMetrics) mean.*member /= static_cast<double>(datasets_);
-    return mean;
-  }
-  std::optional<Interval> auroc_interval() const {
-    return has_interval_ ? std::optional(auroc_.interval()) : std::nullopt;
-  }
-
- private:
-  Index datasets_ = 0;
-  Metrics sum_;
-  bool has_interval_ = true;
-  MeanAuroc auroc_;
-};
-
-constexpr std::array<const char*, 2> kMeanKinds = {"near", "far"};
-
-/// A detector at work, and what it has cost.
+/// A detector at work, and what it has found.
 struct Entry {
   Detector* detector;
-  ReportTiming timing;
-  std::vector<double> id_scores;
-  std::vector<ReportRow> rows;
-  std::array<KindMean, kMeanKinds.size()> means;
-  std::vector<ReportCurve> curves;
-  std::vector<double> all_scores;  // of id_test and the sets, where the agreement is asked for
-  std::vector<ReportScores::Set> kept_scores;
-  std::string failure;  // why it has no scores, or none that can be ranked; "" where it has
+  DetectorResults results;
 };
 
-/// The scores of every entry on one split, in one pass over the file, and the accuracy of the
-/// network there where labels tell it.
-class SplitScorer {
- public:
-  SplitScorer(const Dataset& dataset, const Exec& exec) : dataset_(dataset), exec_(exec) {}
-
-  std::vector<std::vector<double>> score(const SplitInfo& split, std::vector<Entry>& entries,
-                                         std::optional<double>* id_accuracy = nullptr) const {
-    Inputs wanted;
-    for (const Entry& entry : entries) wanted = wanted.with(entry.detector->needs().score);
-    const Inputs for_accuracy = {.logits = true, .labels = true};
-    const bool count_right =
-        id_accuracy != nullptr && !for_accuracy.without(available(split.source)).any();
-    if (count_right) wanted = wanted.with(for_accuracy);
-
-    std::vector<std::vector<double>> scores(entries.size());
-    double right = 0;
-    const auto source = dataset_.source(split.name);
-    stream(*source, wanted, exec_, [&](const Batch& batch) {
-      std::vector<float> block(static_cast<std::size_t>(batch.rows()));
-      for (std::size_t e = 0; e < entries.size(); ++e) {
-        if (!entries[e].failure.empty()) continue;
-        const auto start = std::chrono::steady_clock::now();
-        try {
-          entries[e].detector->score(batch, block, exec_);
-        } catch (const std::domain_error& error) {  // rows that the method is not defined for
-          entries[e].failure = fmt::format("on {}: {}", split.name, error.what());
-          continue;
-        }
-        entries[e].timing.score_seconds += seconds_since(start);
-        entries[e].timing.scored_rows += batch.rows();
-        scores[e].insert(scores[e].end(), block.begin(), block.end());
-      }
-      if (count_right)
-        right += accuracy(*batch.logits, *batch.labels) * static_cast<double>(batch.rows());
-    });
-    if (count_right) *id_accuracy = right / static_cast<double>(split.source.rows);
-    return scores;
+/// Takes the scores of one split in, all of them in one pass over the file.
+template <class Take>
+SourceScores score_entries(const Dataset& dataset, const SplitInfo& split,
+                           std::vector<Entry>& entries, bool count_right, const Exec& exec,
+                           const Take& take) {
+  std::vector<Entry*> active;
+  std::vector<const Detector*> detectors;
+  for (Entry& entry : entries) {
+    if (entry.results.failed()) continue;
+    active.push_back(&entry);
+    detectors.push_back(entry.detector);
   }
-
- private:
-  const Dataset& dataset_;
-  Exec exec_;
-};
-
-/// What the scores of one set add to a detector's results.
-void add_set(Entry& entry, const SplitInfo& set, std::vector<double> scores,
-             const EvaluateOptions& options) {
-  const std::string name = set.name.substr(kOod.size());
-  const Scores id = entry.id_scores;
-  ReportRow row{.detector = entry.timing.detector,
-                .options = entry.timing.options,
-                .dataset = name,
-                .kind = set.kind,
-                .n_id = std::ssize(id),
-                .n_ood = std::ssize(scores),
-                .metrics = {}};
-  try {
-    row.metrics = compute_metrics(id, scores);
-  } catch (const std::invalid_argument& error) {  // finite rows, but scores beyond float32
-    entry.failure = fmt::format("on {}: {}", name, error.what());
-    return;
+  if (active.empty()) return {};
+  const auto source = dataset.source(split.name);
+  SourceScores found = score_source(*source, detectors, count_right, exec);
+  for (std::size_t e = 0; e < active.size(); ++e) {
+    DetectorResults& results = active[e]->results;
+    auto& [scores, failure, seconds] = found.detectors[e];
+    if (!failure.empty()) {
+      results.fail(fmt::format("on {}: {}", split.name, failure));
+      continue;
+    }
+    results.timing.score_seconds += seconds;
+    results.timing.scored_rows += std::ssize(scores);
+    take(results, std::vector<double>(scores.begin(), scores.end()));
+    scores = {};  // one detector's are there twice at a time
   }
-  if (id.size() > 1 && scores.size() > 1) row.auroc_interval = auroc_interval(id, scores);
-  for (std::size_t k = 0; k < kMeanKinds.size(); ++k)
-    if (set.kind == kMeanKinds[k])
-      entry.means[k].add(row.metrics, id, scores, row.auroc_interval.has_value());
-  if (options.curves) {
-    entry.curves.push_back(
-        {row.detector, row.options, name, roc_curve(id, scores), score_histogram(id, scores)});
-    if (entry.all_scores.empty()) entry.all_scores.assign(id.begin(), id.end());
-    entry.all_scores.insert(entry.all_scores.end(), scores.begin(), scores.end());
-  }
-  if (options.keep_scores) entry.kept_scores.push_back({name, std::move(scores)});
-  entry.rows.push_back(std::move(row));
+  return found;
 }
-
-std::vector<ReportMean> means_of(const Entry& entry) {
-  std::vector<ReportMean> means;
-  for (std::size_t k = 0; k < kMeanKinds.size(); ++k)
-    if (const KindMean& mean = entry.means[k]; mean.datasets() > 0)
-      means.push_back({.detector = entry.timing.detector,
-                       .options = entry.timing.options,
-                       .kind = kMeanKinds[k],
-                       .datasets = mean.datasets(),
-                       .metrics = mean.metrics(),
-                       .auroc_interval = mean.auroc_interval()});
-  return means;
-}
-
-OptionMap option_map(const Detector& detector) {
-  OptionMap map;
-  for (const OptionInfo& option : detector.options()) map[option.name] = option.value;
-  return map;
-}
-
-}  // namespace
-
-namespace {
 
 std::string_view asked_split(const Needs& needs) {
   return needs.split == Split::train ? kTrain : kIdVal;
@@ -293,6 +187,40 @@ ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec) {
   return timing;
 }
 
+SourceScores score_source(BatchSource& source, std::span<const Detector* const> detectors,
+                          bool count_right, const Exec& exec) {
+  Inputs wanted;
+  for (const Detector* detector : detectors) wanted = wanted.with(detector->needs().score);
+  const Inputs to_count = {.logits = true, .labels = true};
+  SourceScores found{.detectors = std::vector<SourceScores::OfDetector>(detectors.size()),
+                     .right = {}};
+  if (count_right && !to_count.without(available(source.info())).any()) {
+    wanted = wanted.with(to_count);
+    found.right = 0;
+  }
+  stream(source, wanted, exec, [&](const Batch& batch) {
+    const auto rows = static_cast<std::size_t>(batch.rows());
+    for (std::size_t d = 0; d < detectors.size(); ++d) {
+      auto& [scores, failure, seconds] = found.detectors[d];
+      if (!failure.empty()) continue;
+      const auto start = std::chrono::steady_clock::now();
+      scores.resize(scores.size() + rows);
+      try {
+        detectors[d]->score(batch, std::span(scores).last(rows), exec);
+      } catch (const std::domain_error& error) {  // rows that the method is not defined for
+        failure = error.what();
+        scores = {};
+        continue;
+      }
+      seconds += seconds_since(start);
+    }
+    if (found.right)
+      *found.right +=
+          std::llround(accuracy(*batch.logits, *batch.labels) * static_cast<double>(batch.rows()));
+  });
+  return found;
+}
+
 Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector>> detectors,
                 const EvaluateOptions& options) {
   const DatasetInfo& info = dataset.info();
@@ -316,16 +244,14 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
                       detectors[i]->name());
   require_device(options.exec.device);
 
-  Report report{.file = info.path.string(),
-                .model = info.model,
-                .id_dataset = info.id_dataset,
-                .version = OOD_VERSION,
-                .id_accuracy = {},
-                .rows = {},
-                .timings = {},
-                .left_out = {},
-                .fits = {},
-                .searches = {}};
+  ReportBuilder builder({.file = info.path.string(),
+                         .model = info.model,
+                         .id_dataset = info.id_dataset,
+                         .version = OOD_VERSION,
+                         .id_accuracy = {},
+                         .rows = {},
+                         .timings = {},
+                         .left_out = {}});
   const double steps =
       static_cast<double>(detectors.size() + sets.size() + (options.curves ? 2 : 1));
   double done = 0;
@@ -339,59 +265,41 @@ Report evaluate(const Dataset& dataset, std::span<const std::unique_ptr<Detector
     const std::string name(detector->name());
     begin_step("fit " + name);
     if (auto missing = missing_inputs(info, *detector, options.exec.device); !missing.empty()) {
-      report.left_out.push_back({name, missing});
+      builder.leave_out(name, missing);
       continue;
     }
     try {
-      entries.push_back({.detector = detector.get(),
-                         .timing = fit(*detector, dataset, options.exec),
-                         .id_scores = {},
-                         .rows = {},
-                         .means = {},
-                         .curves = {},
-                         .all_scores = {},
-                         .kept_scores = {},
-                         .failure = {}});
+      ReportTiming timing = fit(*detector, dataset, options.exec);
+      entries.push_back({detector.get(),
+                         {std::move(timing),
+                          detector->diagnostics(),
+                          {.curves = options.curves, .keep_scores = options.keep_scores}}});
     } catch (const std::domain_error& error) {
-      report.left_out.push_back({name, error.what()});
-      continue;
+      builder.leave_out(name, error.what());
     }
-    if (Diagnostics found = detector->diagnostics(); found.any())
-      report.fits.push_back({name, option_map(*detector), std::move(found)});
   }
+  if (entries.empty()) return builder.finish();
 
-  if (entries.empty()) return report;
-
-  const SplitScorer scorer(dataset, options.exec);
   begin_step("score id_test");
-  auto id_scores = scorer.score(*id_test, entries, &report.id_accuracy);
-  for (std::size_t e = 0; e < entries.size(); ++e) entries[e].id_scores = std::move(id_scores[e]);
+  const auto right = score_entries(dataset, *id_test, entries, true, options.exec,
+                                   [](DetectorResults& results, std::vector<double> scores) {
+                                     results.set_id(std::move(scores));
+                                   })
+                         .right;
 
   for (const SplitInfo* set : sets) {
-    begin_step("score " + set->name.substr(kOod.size()));
-    auto scores = scorer.score(*set, entries);
-    for (std::size_t e = 0; e < entries.size(); ++e)
-      if (entries[e].failure.empty()) add_set(entries[e], *set, std::move(scores[e]), options);
+    const std::string name = set->name.substr(kOod.size());
+    begin_step("score " + name);
+    score_entries(dataset, *set, entries, false, options.exec,
+                  [&](DetectorResults& results, std::vector<double> scores) {
+                    results.add_set(name, set->kind, std::move(scores));
+                  });
   }
-  std::vector<std::vector<double>> all_scores;
-  for (Entry& entry : entries) {
-    if (!entry.failure.empty()) {
-      report.left_out.push_back({entry.timing.detector, entry.failure});
-      continue;
-    }
-    report.timings.push_back(entry.timing);
-    std::ranges::move(entry.rows, std::back_inserter(report.rows));
-    std::ranges::move(means_of(entry), std::back_inserter(report.means));
-    std::ranges::move(entry.curves, std::back_inserter(report.curves));
-    if (options.curves) all_scores.push_back(std::move(entry.all_scores));
-    if (options.keep_scores)
-      report.scores.push_back({entry.timing.detector, entry.timing.options,
-                               std::move(entry.id_scores), std::move(entry.kept_scores)});
-  }
-  if (options.curves) {
-    begin_step("compare");
-    report.agreement = rank_correlation(all_scores);
-  }
+  for (Entry& entry : entries) builder.add(std::move(entry.results));
+  if (options.curves) begin_step("compare");
+  Report report = builder.finish();
+  if (right)
+    report.id_accuracy = static_cast<double>(*right) / static_cast<double>(id_test->source.rows);
   if (options.curves || options.keep_scores) report.fingerprint = dataset.fingerprint();
   if (options.progress) options.progress("done", 1);
   return report;

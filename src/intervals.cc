@@ -57,8 +57,55 @@ double variance_of_mean(const VectorD& values, double scale) {
   return (values.array() - values.mean()).square().sum() / (n * (n - 1) * scale * scale);
 }
 
+/// Of values that are there `counts` times.
+double variance_of_mean(const VectorD& values, const VectorD& counts, double scale) {
+  const double n = counts.sum(), mean = values.dot(counts) / n;
+  return ((values.array() - mean).square() * counts.array()).sum() / (n * (n - 1) * scale * scale);
+}
+
 double variance_of_mean(const Components& of) {
   return variance_of_mean(of.id, of.id_scale()) + variance_of_mean(of.ood, of.ood_scale());
+}
+
+/// The same of scores that are equal where they are in one bin.
+struct BinnedComponents {
+  VectorD id;          ///< [bins] 2 m u of an ID score there
+  VectorD ood;         ///< [bins] 2 n v of an OOD score there
+  VectorD id_counts;   ///< [bins]
+  VectorD ood_counts;  ///< [bins]
+
+  double id_scale() const { return 2 * ood_counts.sum(); }
+  double ood_scale() const { return 2 * id_counts.sum(); }
+  double mean() const { return id.dot(id_counts) / (id_scale() * id_counts.sum()); }
+};
+
+/// For a score in each bin, twice the number of those that are lower, equal ones counting one.
+VectorD twice_lower(BinCounts counts) {
+  VectorD twice(std::ssize(counts));
+  std::int64_t lower = 0;
+  std::ranges::transform(counts, twice.data(), [&](std::int64_t count) {
+    const std::int64_t both = 2 * lower + count;
+    lower += count;
+    return static_cast<double>(both);
+  });
+  return twice;
+}
+
+BinnedComponents components(const char* function, BinCounts id, BinCounts ood) {
+  require_counts(function, id, ood, kLeastScores);
+  const auto numbers = [](BinCounts counts) -> VectorD {
+    return Eigen::Map<const Eigen::Vector<std::int64_t, Eigen::Dynamic>>(counts.data(),
+                                                                         std::ssize(counts))
+        .cast<double>();
+  };
+  BinnedComponents all{twice_lower(ood), {}, numbers(id), numbers(ood)};
+  all.ood = all.ood_scale() - twice_lower(id).array();
+  return all;
+}
+
+double variance_of_mean(const BinnedComponents& of) {
+  return variance_of_mean(of.id, of.id_counts, of.id_scale()) +
+         variance_of_mean(of.ood, of.ood_counts, of.ood_scale());
 }
 
 /// Clipped to [least, 1].
@@ -120,8 +167,17 @@ Interval auroc_interval(Scores id, Scores ood, double level) {
   return normal_interval(all.mean(), variance_of_mean(all), level, 0);
 }
 
+Interval auroc_interval(BinCounts id, BinCounts ood, double level) {
+  constexpr auto kFunction = "auroc_interval";
+  require_level(kFunction, level);
+  const BinnedComponents all = components(kFunction, id, ood);
+  return normal_interval(all.mean(), variance_of_mean(all), level, 0);
+}
+
 void MeanAuroc::add(Scores id, Scores ood) {
   constexpr auto kFunction = "MeanAuroc.add";
+  if (id_counts_.size() > 0)
+    throw_invalid("{}: id has scores, expected counts as in the first set", kFunction);
   if (sets_ > 0 && std::ssize(id) != id_shares_.size())
     throw_invalid("{}: id has {} scores, expected {} as in the first set", kFunction, id.size(),
                   id_shares_.size());
@@ -133,12 +189,29 @@ void MeanAuroc::add(Scores id, Scores ood) {
   ++sets_;
 }
 
+void MeanAuroc::add(BinCounts id, BinCounts ood) {
+  constexpr auto kFunction = "MeanAuroc.add";
+  const BinnedComponents set = components(kFunction, id, ood);
+  if (sets_ == 0) {
+    id_shares_ = VectorD::Zero(set.id.size());
+    id_counts_ = set.id_counts;
+  } else if (id_counts_.size() != set.id_counts.size() || id_counts_ != set.id_counts) {
+    throw_invalid("{}: id has other counts, expected those of the first set", kFunction);
+  }
+  id_shares_ += set.id / set.id_scale();
+  ood_variance_ += variance_of_mean(set.ood, set.ood_counts, set.ood_scale());
+  sum_ += set.mean();
+  ++sets_;
+}
+
 Interval MeanAuroc::interval(double level) const {
   constexpr auto kFunction = "MeanAuroc.interval";
   require_level(kFunction, level);
   if (sets_ == 0) throw_invalid("{}: mean has 0 sets, expected 1 or more", kFunction);
   const auto sets = static_cast<double>(sets_);
-  const double variance = variance_of_mean(id_shares_, sets) + ood_variance_ / (sets * sets);
+  const double of_id = id_counts_.size() > 0 ? variance_of_mean(id_shares_, id_counts_, sets)
+                                             : variance_of_mean(id_shares_, sets);
+  const double variance = of_id + ood_variance_ / (sets * sets);
   return normal_interval(sum_ / sets, variance, level, 0);
 }
 

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "errors.h"
@@ -19,6 +20,19 @@ double ratio(std::int64_t part, std::int64_t whole) {
   return static_cast<double>(part) / static_cast<double>(whole);
 }
 
+/// Pairs that are in order count two, ties one: exact in 64 bits while n m < 2^63.
+template <class Number>
+Number count_half_pairs(const Ranking& ranking) {
+  Number half_pairs = 0;
+  std::int64_t negatives_below = ranking.negatives;
+  for (const Tie& tie : ranking.ties) {
+    negatives_below -= tie.negatives;
+    half_pairs += static_cast<Number>(tie.positives) *
+                  static_cast<Number>(2 * negatives_below + tie.negatives);
+  }
+  return half_pairs;
+}
+
 }  // namespace
 
 void require_scores(const char* function, const char* array, Scores scores, std::int64_t least) {
@@ -28,6 +42,24 @@ void require_scores(const char* function, const char* array, Scores scores, std:
   for (std::size_t i = 0; i < scores.size(); ++i)
     if (std::isnan(scores[i]))
       throw_invalid("{}: {} score {} is NaN, expected a number", function, array, i);
+}
+
+void require_counts(const char* function, BinCounts id, BinCounts ood, std::int64_t least) {
+  if (id.size() % 2 == 0)
+    throw_invalid("{}: id has {} bins, expected an odd number", function, id.size());
+  if (ood.size() != id.size())
+    throw_invalid("{}: ood has {} bins, expected {} as id has", function, ood.size(), id.size());
+  const auto require = [&](const char* array, BinCounts counts) {
+    for (std::size_t i = 0; i < counts.size(); ++i)
+      if (counts[i] < 0)
+        throw_invalid("{}: {} has {} scores in bin {}, expected 0 or more", function, array,
+                      counts[i], i);
+    const auto sum = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+    if (sum < least)
+      throw_invalid("{}: {} has {} scores, expected {} or more", function, array, sum, least);
+  };
+  require("id", id);
+  require("ood", ood);
 }
 
 void require_rate(const char* function, double tpr) {
@@ -75,17 +107,12 @@ Ranking mirrored(Ranking ranking) {
 }
 
 double area_under_roc(const Ranking& ranking) {
-  // Pairs that are in order count two, ties one: exact in 64 bits while n m < 2^63.
-  std::uint64_t half_pairs = 0;
-  std::int64_t negatives_below = ranking.negatives;
-  for (const Tie& tie : ranking.ties) {
-    negatives_below -= tie.negatives;
-    half_pairs += static_cast<std::uint64_t>(tie.positives) *
-                  static_cast<std::uint64_t>(2 * negatives_below + tie.negatives);
-  }
   const double pairs =
       static_cast<double>(ranking.positives) * static_cast<double>(ranking.negatives);
-  return static_cast<double>(half_pairs) / (2 * pairs);
+  const double half_pairs = pairs < 0x1p63
+                                ? static_cast<double>(count_half_pairs<std::uint64_t>(ranking))
+                                : count_half_pairs<double>(ranking);
+  return half_pairs / (2 * pairs);
 }
 
 double false_positive_rate(const Ranking& ranking, double tpr) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ood/metrics.h"
+#include "ood/score_bins.h"
 
 namespace ood {
 
@@ -23,6 +24,9 @@ struct Ranking {
 
 /// Throws std::invalid_argument if there are fewer than `least` scores or one is NaN.
 void require_scores(const char* function, const char* array, Scores scores, std::int64_t least = 1);
+/// Throws std::invalid_argument if they are not of one odd number of bins, a count is below 0, or either has
+/// fewer than `least` scores.
+void require_counts(const char* function, BinCounts id, BinCounts ood, std::int64_t least = 1);
 /// Throws std::invalid_argument if tpr is out of (0, 1].
 void require_rate(const char* function, double tpr);
 

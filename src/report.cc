@@ -161,11 +161,32 @@ std::string fallback_note(const Report& report) {
   return text;
 }
 
+/// How far metrics from counts may be off, in the percent of the tables.
+std::string bounds_note(const Report& report) {
+  std::vector<std::string> sets;
+  const auto most = [&](double Metrics::*metric) {
+    double farthest = 0;
+    for (const ReportRow& row : report.rows)
+      if (row.bounds)
+        farthest = std::max({farthest, row.bounds->high.*metric - row.metrics.*metric,
+                             row.metrics.*metric - row.bounds->low.*metric});
+    return 100 * farthest;
+  };
+  for (const ReportRow& row : report.rows)
+    if (row.bounds && std::ranges::find(sets, printable(row.dataset)) == sets.end())
+      sets.push_back(printable(row.dataset));
+  if (sets.empty()) return {};
+  return fmt::format(
+      "\nFrom counts of scores in bins: {}; AUROC % is within +-{:.2g}, FPR95 % within +-{:.2g}\n",
+      fmt::join(sets, ", "), most(&Metrics::auroc), most(&Metrics::fpr95));
+}
+
 std::string sections(const Report& report, Render render, bool verbose) {
   std::string text = fmt::format("{}\n", heading(report));
   if (!report.rows.empty())
     text += fmt::format("\n{}\n{}", render(metric_cells(report, "AUROC %", &Metrics::auroc, true)),
                         render(metric_cells(report, "FPR95 %", &Metrics::fpr95, false)));
+  text += bounds_note(report);
   text += fallback_note(report);
   for (const SearchResult& search : report.searches)
     text += fmt::format("\n{}", search_section(report, search, render));
@@ -188,6 +209,9 @@ void add_metrics(nlohmann::ordered_json& object, const Measured& measured) {
   const auto& interval = measured.auroc_interval;
   object["auroc_low"] = interval ? nlohmann::ordered_json(interval->low) : nullptr;
   object["auroc_high"] = interval ? nlohmann::ordered_json(interval->high) : nullptr;
+  if (const auto& bounds = measured.bounds)
+    for (const auto& [name, member] : kMetrics)
+      object["bounds"][name] = {bounds->low.*member, bounds->high.*member};
 }
 
 nlohmann::ordered_json to_json(const SearchResult::Rows& rows) {
@@ -265,15 +289,27 @@ std::string to_markdown(const Report& report, bool verbose) {
 std::string to_csv(const Report& report) {
   std::string text = "detector,options,dataset,kind,n_id,n_ood";
   for (const auto& [name, member] : kMetrics) text += fmt::format(",{}", name);
-  text += ",auroc_low,auroc_high\n";
+  text += ",auroc_low,auroc_high";
+  const bool with_bounds =
+      std::ranges::any_of(report.rows, [](const ReportRow& row) { return row.bounds.has_value(); });
+  if (with_bounds)
+    for (const auto& [name, member] : kMetrics)
+      text += fmt::format(",{}_bound_low,{}_bound_high", name, name);
+  text += '\n';
   for (const ReportRow& row : report.rows) {
     text +=
         fmt::format("{},{},{},{},{},{}", row.detector, csv_field(join_options(row.options, ";")),
                     csv_field(row.dataset), row.kind, row.n_id, row.n_ood);
     for (const auto& [name, member] : kMetrics) text += fmt::format(",{}", row.metrics.*member);
     text += row.auroc_interval
-                ? fmt::format(",{},{}\n", row.auroc_interval->low, row.auroc_interval->high)
-                : ",,\n";
+                ? fmt::format(",{},{}", row.auroc_interval->low, row.auroc_interval->high)
+                : ",,";
+    if (with_bounds)
+      for (const auto& [name, member] : kMetrics)
+        text += row.bounds
+                    ? fmt::format(",{},{}", row.bounds->low.*member, row.bounds->high.*member)
+                    : ",,";
+    text += '\n';
   }
   return text;
 }

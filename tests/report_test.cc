@@ -352,3 +352,82 @@ TEST_CASE("report: names out of a file cannot end the script that holds them") {
   CHECK_FALSE(contains(embedded_in(page), "<"));
   CHECK(json::parse(embedded_in(page))["model"] == hostile);
 }
+
+namespace {
+
+/// The first two sets and the means from counts in bins, the others exact.
+Report binned_report() {
+  Report report = small_report();
+  const auto around = [](Metrics value, double auroc, double fpr95) {
+    MetricBounds bounds{value, value};
+    bounds.low.auroc -= auroc;
+    bounds.high.auroc += auroc / 2;
+    bounds.low.fpr95 -= fpr95;
+    return bounds;
+  };
+  report.rows[0].bounds = around(report.rows[0].metrics, 0x1p-15, 0);
+  report.rows[1].bounds = around(report.rows[1].metrics, 0x1p-16, 0x1p-10);
+  for (ReportMean& mean : report.means) mean.bounds = around(mean.metrics, 0x1p-14, 0);
+  return report;
+}
+
+}  // namespace
+
+TEST_CASE("report: JSON has bounds where metrics are of counts in bins, and there alone") {
+  const json exact = json::parse(to_json(small_report())),
+             root = json::parse(to_json(binned_report()));
+  CHECK_FALSE(exact["rows"][0].contains("bounds"));
+  CHECK_FALSE(exact["means"][0].contains("bounds"));
+  CHECK(root["rows"][1]["bounds"] == json{{"auroc", {0.75 - 0x1p-16, 0.75 + 0x1p-17}},
+                                          {"fpr95", {0.25 - 0x1p-10, 0.25}},
+                                          {"fpr95_ood", {0.5, 0.5}},
+                                          {"aupr_in", {0.0, 0.0}},
+                                          {"aupr_out", {0.0, 0.0}},
+                                          {"aupr_in_trapezoid", {0.0, 0.0}},
+                                          {"aupr_out_trapezoid", {0.0, 0.0}}});
+  CHECK_FALSE(root["rows"][2].contains("bounds"));
+  CHECK(root["means"][0]["bounds"]["auroc"] == json{0.75 - 0x1p-14, 0.75 + 0x1p-15});
+  json rest = root;
+  for (const char* list : {"rows", "means"})
+    for (json& object : rest[list]) object.erase("bounds");
+  CHECK(rest == exact);
+}
+
+TEST_CASE("report: CSV has columns of bounds where a row has them") {
+  std::istringstream csv(to_csv(binned_report())), exact(to_csv(small_report()));
+  std::string line, without;
+  std::getline(csv, line);
+  std::getline(exact, without);
+  CHECK(line == without +
+                    ",auroc_bound_low,auroc_bound_high,fpr95_bound_low,fpr95_bound_high,"
+                    "fpr95_ood_bound_low,fpr95_ood_bound_high,aupr_in_bound_low,aupr_in_bound_high,"
+                    "aupr_out_bound_low,aupr_out_bound_high,aupr_in_trapezoid_bound_low,"
+                    "aupr_in_trapezoid_bound_high,aupr_out_trapezoid_bound_low,"
+                    "aupr_out_trapezoid_bound_high");
+  std::getline(csv, line);
+  std::getline(exact, without);
+  CHECK(line ==
+        without + ",0.499969482421875,0.5000152587890625,0.25,0.25,0.5,0.5,0,0,0,0,0,0,0,0");
+  std::getline(csv, line);
+  std::getline(csv, line);
+  std::getline(exact, without);
+  std::getline(exact, without);
+  CHECK(line == without + ",,,,,,,,,,,,,,");
+}
+
+TEST_CASE("report: tables say which sets are of counts in bins, and how far off at most") {
+  const std::string note =
+      "\nFrom counts of scores in bins: svhn, cifar100; AUROC % is within +-0.0031, FPR95 % within "
+      "+-0.098\n";
+  CHECK(to_table(binned_report()) == to_table(small_report()) + note);
+  CHECK(to_markdown(binned_report()) == to_markdown(small_report()) + note);
+  Report odd = binned_report();
+  odd.rows[0].dataset = "a\n\x1b[31m";
+  CHECK(contains(to_table(odd), "in bins: a??[31m, cifar100;"));
+}
+
+TEST_CASE("report: the page holds the bounds") {
+  const json data = json::parse(embedded_in(to_html(binned_report())));
+  CHECK(data == json::parse(to_json(binned_report())));
+  CHECK(data["rows"][0]["bounds"]["auroc"][0] == 0.5 - 0x1p-15);
+}

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -31,6 +32,22 @@ ReportTiming plan_fit(const DatasetInfo& info, const Detector& detector);
 /// Fits on the splits of a file, and says what was done; nothing where there is nothing to fit. No
 /// set of /ood is read.
 ReportTiming fit(Detector& detector, const Dataset& dataset, const Exec& exec = {});
+
+/// What several detectors and the network say of the same rows.
+struct SourceScores {
+  struct OfDetector {
+    std::vector<float> scores;  ///< of each row; none where it failed
+    std::string failure;        ///< why it is not defined for some row (std::domain_error), or ""
+    double seconds = 0;         ///< reading not included
+  };
+  std::vector<OfDetector> detectors;
+  std::optional<Index> right;  ///< rows whose largest logit is at the label
+};
+
+/// Scores the rows of a source with all detectors, in one pass; counts the rows that are classified right, if
+/// asked to, where there are labels, and logits or what makes them. Errors: those of stream() and Detector::score().
+SourceScores score_source(BatchSource& source, std::span<const Detector* const> detectors,
+                          bool count_right = false, const Exec& exec = {});
 
 struct EvaluateOptions {
   Exec exec{};

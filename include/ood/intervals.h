@@ -11,6 +11,7 @@
 
 #include "ood/exec.h"
 #include "ood/metrics.h"
+#include "ood/score_bins.h"
 
 namespace ood {
 
@@ -44,18 +45,26 @@ struct Interval {
 /// give the same numbers.
 Interval auroc_interval(Scores id, Scores ood, double level = 0.95);
 
+/// The same of counts in bins, as if all scores of a bin were equal: value and variance are those of such
+/// scores. How far that may be from the value of the scores themselves, see binned_metrics(); it is in no
+/// interval. cost O(bins). Throws std::invalid_argument, besides, as binned_metrics().
+Interval auroc_interval(BinCounts id, BinCounts ood, double level = 0.95);
+
 /// The unweighted mean of the AUROCs of several sets of outliers against the same n ID scores, whose
 /// estimates are therefore dependent. With u_ik, v_jk of set k (see auroc_interval) and K sets of
 /// m_k scores,
 ///
 ///   sd^2 = Var_i(1/K sum_k u_ik) / n + 1/K^2 sum_k Var_j(v_jk) / m_k
 ///
-/// The same as auroc_interval for one set. Keeps n doubles.
+/// The same as auroc_interval for one set. Keeps n doubles, or two for each bin.
 class MeanAuroc {
  public:
   /// id: the same rows in the same order each time. Throws std::invalid_argument, besides, if their
   /// number differs from that of the first set.
   void add(Scores id, Scores ood);
+  /// The same of counts in bins, as auroc_interval takes them. Throws std::invalid_argument, besides, if those
+  /// of id differ from the first set's, or that one was of scores.
+  void add(BinCounts id, BinCounts ood);
   /// Throws std::invalid_argument, besides, if no set was added.
   Interval interval(double level = 0.95) const;
 
@@ -63,7 +72,8 @@ class MeanAuroc {
   Index sets_ = 0;
   double sum_ = 0;           // of the AUROCs
   double ood_variance_ = 0;  // sum_k Var_j(v_jk) / m_k
-  VectorD id_shares_;        // [n] sum_k u_ik
+  VectorD id_shares_;        // [n] or [bins], sum_k u_ik
+  VectorD id_counts_;        // [bins], of counts alone: how many scores have that share
 };
 
 struct BootstrapOptions {

@@ -10,6 +10,7 @@
 #include "ood/fields.h"
 #include "ood/intervals.h"
 #include "ood/metrics.h"
+#include "ood/score_bins.h"
 #include "ood/search.h"
 
 namespace ood {
@@ -25,6 +26,8 @@ struct ReportRow {
   Metrics metrics;
   /// DeLong's at 95 %, its value that of metrics.auroc; nothing where n_id or n_ood is 1
   std::optional<Interval> auroc_interval{};
+  /// Where the metrics are those of counts of scores in bins (ood/score_bins.h); nothing where they are exact
+  std::optional<MetricBounds> bounds{};
 };
 
 /// The unweighted mean of a detector's metrics over all sets of one kind.
@@ -36,6 +39,8 @@ struct ReportMean {
   Metrics metrics;
   std::optional<Interval>
       auroc_interval{};  ///< as of rows (MeanAuroc); nothing where a row has none
+  std::optional<MetricBounds>
+      bounds{};  ///< means of those of the rows; nothing where a row has none
 };
 
 struct ReportTiming {

@@ -28,7 +28,7 @@ class Report:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A dict for each detector and set: detector, options, dataset, kind, n_id, n_ood, and the
-        metrics as shares."""
+        metrics as shares; `bounds`, by metric, where these are of counts of scores in bins."""
         return list(self._content["rows"])
 
     @property
@@ -46,14 +46,19 @@ class Report:
         return json.loads(self.to_json())  # type: ignore[no-any-return]
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A line for each detector and set; `options` as text."""
+        """A line for each detector and set; `options` as text. Where rows have `bounds`, columns as
+        in to_csv()."""
         try:
             import pandas
         except ImportError as error:
             raise ImportError("Report.to_pandas needs pandas: pip install 'libood[pandas]'") from error
-        rows = [row | {"options": ", ".join(f"{k}={v}" for k, v in row["options"].items())}
-                for row in self.rows]
-        return pandas.DataFrame(rows)
+        lines = []
+        for row in self.rows:
+            line = row | {"options": ", ".join(f"{k}={v}" for k, v in row["options"].items())}
+            for name, (low, high) in line.pop("bounds", {}).items():
+                line |= {f"{name}_bound_low": low, f"{name}_bound_high": high}
+            lines.append(line)
+        return pandas.DataFrame(lines)
 
     def to_json(self, path: PathLike | None = None) -> str:
         """Everything; the form is stable and described in docs/report.md."""
@@ -78,7 +83,8 @@ class Report:
     def _written(self, text: str, path: PathLike | None) -> str:
         """`text`, and in a file, whole or not at all."""
         if path is not None:
-            if os.path.exists(path) and os.path.samefile(path, self._content["file"]):
+            file = self._content["file"]  # what a report of arrays names need not be there
+            if os.path.exists(path) and os.path.exists(file) and os.path.samefile(path, file):
                 raise ValueError(f"{os.fspath(path)} is the feature file itself, expected another file")
             _ood.write_file(os.fspath(path), text)
         return text
@@ -128,9 +134,36 @@ def _as_detector(given: Detector | type[Detector] | str) -> Detector:
     raise TypeError(f"detectors has a {type(given).__name__}, expected detectors or their names")
 
 
-def evaluate(dataset: Dataset | PathLike,
-             detectors: Detector | type[Detector] | str
-             | Iterable[Detector | type[Detector] | str] | None = None, *,
+Detectors = Detector | type[Detector] | str | Iterable[Detector | type[Detector] | str] | None
+
+
+def choose(detectors: Detectors) -> list[Detector]:
+    """What evaluate() is given; all detectors for None."""
+    if isinstance(detectors, (str, Detector, type)):
+        detectors = [detectors]
+    chosen = [_as_detector(each) for each in (DETECTORS if detectors is None else detectors)]
+    if not chosen:
+        raise ValueError("evaluate: detectors has none, expected 1 or more")
+    return chosen
+
+
+def finished(report: Report, fitted: Iterable[tuple[Detector, _ood.Model]], asked: bool) -> Report:
+    """Leaves the detectors fitted, and warns of what went wrong: with those that were left out only where they were asked
+    for."""
+    for detector, model in fitted:
+        if model.fitted:
+            detector._model = model
+            vars(detector).pop("n_features_in_", None)  # of a fit on arrays
+    if asked:
+        for name, reason in report.left_out.items():
+            warnings.warn(f"left out: {name}: {reason}", FitWarning, stacklevel=3)
+    for fit in report.to_dict()["fits"]:
+        for warning in fit["warnings"]:
+            warnings.warn(f"{fit['detector']}: {warning}", FitWarning, stacklevel=3)
+    return report
+
+
+def evaluate(dataset: Dataset | PathLike, detectors: Detectors = None, *,
              without: Iterable[str] = (), curves: bool = True, threads: int = 0, device: str = "cpu",
              progress: bool | Callable[[str, float], None] = False) -> Report:
     """Fits detectors on a feature file, scores its /id_test and each set of /ood, and compares.
@@ -153,11 +186,7 @@ def evaluate(dataset: Dataset | PathLike,
     [('energy', 'noise', 0.875), ('gen', 'noise', 0.875)]
     """
     file = dataset if isinstance(dataset, Dataset) else open(dataset)
-    if isinstance(detectors, (str, Detector, type)):
-        detectors = [detectors]
-    chosen = [_as_detector(each) for each in (DETECTORS if detectors is None else detectors)]
-    if not chosen:
-        raise ValueError("evaluate: detectors has none, expected 1 or more")
+    chosen = choose(detectors)
     models = [detector._new_model() for detector in chosen]
     if detectors is not None:
         for model in models:
@@ -178,15 +207,4 @@ def evaluate(dataset: Dataset | PathLike,
         report, fitted = _ood.evaluate(file._file, models, threads, device, without, curves,
                                        progress or None)
 
-    for detector, model in zip(chosen, fitted):
-        if model.fitted:
-            detector._model = model
-            vars(detector).pop("n_features_in_", None)  # of a fit on arrays
-    result = Report(report)
-    if detectors is not None:
-        for name, reason in result.left_out.items():
-            warnings.warn(f"left out: {name}: {reason}", FitWarning, stacklevel=2)
-    for fit in result.to_dict()["fits"]:
-        for warning in fit["warnings"]:
-            warnings.warn(f"{fit['detector']}: {warning}", FitWarning, stacklevel=2)
-    return result
+    return finished(Report(report), zip(chosen, fitted), detectors is not None)

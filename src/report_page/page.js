@@ -163,6 +163,13 @@
     $('results-note').textContent = metric.interval
       ? 'Below a value: its 95 % interval (DeLong). Bold: the best of a column. A mean is the unweighted one over the sets of its kind.'
       : 'Bold: the best of a column. A mean is the unweighted one over the sets of its kind.';
+    const counted = report.rows.filter((row) => row.bounds);
+    if (counted.length > 0) {
+      const farthest = Math.max(...counted.map((row) =>
+        Math.max(...row.bounds[metric.name].map((bound) => Math.abs(bound - row[metric.name])))));
+      $('results-note').textContent += ` From counts of scores in bins: ${unique(counted.map((row) => row.dataset)).join(', ')};`
+        + ` ${metric.label} is within ±${+(100 * farthest).toPrecision(2)} of that of the scores themselves.`;
+    }
   }
 
   function drawDetectors() {
