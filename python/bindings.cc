@@ -38,6 +38,7 @@ PYBIND11_MODULE(_ood, module) {
   module.attr("__version__") = OOD_VERSION;
   bind_datasets(module);
   bind_detectors(module);
+  bind_partitions(module);
   bind_reports(module);
   bind_metrics(module);
   module.def("run_command", &run_command, py::arg("arguments"));

@@ -97,6 +97,7 @@ py::dict to_python(const Diagnostics& found);
 void bind_datasets(py::module_& module);
 void bind_detectors(py::module_& module);
 void bind_metrics(py::module_& module);
+void bind_partitions(py::module_& module);
 void bind_reports(py::module_& module);
 
 }  // namespace ood::python

@@ -84,7 +84,7 @@ def as_labels(value: Any) -> npt.NDArray[np.int64]:
         raise ValueError(f"labels has shape {list(array.shape)}, expected [n]")
     if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise ValueError(f"labels has {array.max()}, expected less than 2^63")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.require(array, np.int64, ["C_CONTIGUOUS", "ALIGNED"])  # views of what came over a network may lie anywhere
 
 
 def as_scores(value: Any, name: str) -> npt.NDArray[np.float64]:

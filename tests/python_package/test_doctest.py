@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
 import inspect
 import types
 import warnings
@@ -18,6 +19,10 @@ def public() -> Iterator[tuple[str, Any]]:
     """All public modules, classes, functions, methods and properties."""
     modules: list[tuple[str, types.ModuleType, list[str]]] = [
         ("ood", ood, list(ood.__all__)), ("ood.metrics", ood.metrics, list(ood.metrics.__all__))]
+    if importlib.util.find_spec("distributed"):
+        import ood.dask
+
+        modules.append(("ood.dask", ood.dask, list(ood.dask.__all__)))
     for module_name, module, names in modules:
         yield module_name, module
         for name in names:
@@ -72,7 +77,7 @@ EXAMPLES = {name: found for name, thing in PUBLIC.items() if thing.__doc__ for f
 
 def test_there_are_examples() -> None:
     classes = {f"ood.{cls.__name__}" for cls in ood.DETECTORS.values()}
-    functions = {name for name, thing in PUBLIC.items() if inspect.isfunction(thing) and name.count(".") == 1 + name.startswith("ood.metrics.")}
+    functions = {name for name, thing in PUBLIC.items() if inspect.isfunction(thing) and not name.startswith("ood.dask.") and name.count(".") == 1 + name.startswith("ood.metrics.")}
     assert classes | functions | {"ood", "ood.metrics", "ood.Writer"} <= EXAMPLES.keys()
 
 

@@ -1,0 +1,158 @@
+"""Scores that stay on the workers of a cluster, and what metrics need of them."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _ood
+from ._arrays import Floats
+from ._cluster_fit import compute, located, same, with_place
+from ._dask import delayed, distributed
+from ._partitions import Partition, PartitionedRows, sources
+
+#: Scores of a detector that one machine makes exact metrics of: up to 2 GB there.
+EXACT_ROWS = 2**26
+#: Scores that one task counts, when they are counted.
+_COUNTED = 2**24
+#: Order statistics of each of these, and edges of bins: docs/scale.md says what bounds follow.
+_SAMPLE, _EDGES = 2**16, 2**17
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One partition, scored by all detectors."""
+
+    #: Of each: float32 [rows], or why there are none.
+    scores: list[Floats | str]
+    right: int | None
+    seconds: list[float]
+
+    def __sizeof__(self) -> int:  # so that Dask knows what it keeps
+        return sum(len(each) * 4 for each in self.scores)
+
+
+class _Model:
+    """A fitted model that Dask can send from worker to worker."""
+
+    def __init__(self, model: _ood.Model) -> None:
+        self.model = model
+
+    def __reduce__(self) -> Any:
+        return _Model.loaded, self.model.to_bytes()
+
+    @staticmethod
+    def loaded(*state: Any) -> _Model:
+        return _Model(_ood.Model.from_bytes(*state))
+
+
+def _loaded(states: bytes) -> list[_Model]:
+    models: list[_Model] = pickle.loads(states)
+    return models
+
+
+def _score(models: Sequence[_Model], head: tuple[Any, Any] | None, count_right: bool, place: str, content: Any,
+           *arrays: Any) -> _Scored:
+    with located(place):
+        return _Scored(*_ood.score_sources([each.model for each in models], sources(content, arrays, head, place),
+                                           count_right, 1))
+
+
+def _summary(scored: _Scored) -> tuple[list[str], int | None, list[float]]:
+    """All but the scores."""
+    return [each if isinstance(each, str) else "" for each in scored.scores], scored.right, scored.seconds
+
+
+def _scores(scored: _Scored, detector: int) -> Any:
+    return scored.scores[detector]
+
+
+def _sample(parts: Sequence[Floats], split: str) -> Floats:
+    with located(f"on {split}"):
+        return _ood.score_sample(np.concatenate(parts), _SAMPLE)
+
+
+def _counts(parts: Sequence[Floats], edges: Floats) -> npt.NDArray[np.int64]:
+    return _ood.bin_counts(np.concatenate(parts), edges)
+
+
+class ClusterScores:
+    """The scores of the rows of several splits by several detectors: made in one pass, kept on the workers."""
+
+    def __init__(self, client: Any, models: Sequence[_ood.Model], rows: Mapping[str, PartitionedRows],
+                 progress: bool) -> None:
+        self._client = client
+        self.rows = sum(each.info["rows"] for each in rows.values())
+        self._lengths = {split: [partition.rows for partition in each.partitions] for split, each in rows.items()}
+        # Tasks each: what a lost worker had of them can be had again
+        states = delayed(_loaded, pure=False)(pickle.dumps([_Model(model) for model in models]))
+        heads = {id(each.head): delayed(same, pure=False)(each.head) for each in rows.values()}
+        score, name = delayed(_score, pure=False), uuid.uuid4().hex
+        tasks: list[Any] = []
+        partitions: list[Partition] = []
+        for split, each in rows.items():
+            for partition in each.partitions:
+                tasks.append(score(states, heads[id(each.head)], split == "id_test", partition.place, partition.content,
+                                   *partition.arrays, dask_key_name=f"ood-score-{name}-{len(tasks)}"))
+                partitions.append(partition)
+        futures = compute(client, tasks, progress)
+        places = {future.key: partition.place for future, partition in zip(futures, partitions)}
+        for future in distributed.as_completed(futures):
+            if future.status == "error" and (error := future.exception()) is not None:
+                client.cancel(futures)
+                place = places[future.key]
+                raise error if place in str(error) else with_place(error, place)
+        left = iter(futures)
+        self._futures = {split: list(itertools.islice(left, len(each.partitions))) for split, each in rows.items()}
+
+        #: Why a detector has no scores, or "".
+        self.failures = [""] * len(models)
+        #: Of each detector, on all workers together.
+        self.seconds = [0.0] * len(models)
+        right: list[int | None] = []
+        for split, parts in self._futures.items():
+            for failures, right_here, seconds in client.gather(client.map(_summary, parts, pure=False)):
+                for d, why in enumerate(failures):
+                    self.failures[d] = self.failures[d] or (why and f"on {split}: {why}")
+                    self.seconds[d] += seconds[d]
+                if split == "id_test":
+                    right.append(right_here)
+        #: Of the network on id_test; None without labels.
+        self.id_accuracy = (sum(each or 0 for each in right) / sum(self._lengths["id_test"])
+                            if None not in right else None)
+
+    def gathered(self, detector: int, split: str) -> Floats:
+        """All scores of a split, in the order of its rows."""
+        parts = self._client.map(_scores, self._futures[split], detector=detector, pure=False)
+        return np.concatenate(self._client.gather(parts))
+
+    def binned(self, detector: int) -> tuple[Floats, list[npt.NDArray[np.int64]]]:
+        """Edges of bins and the counts of scores in them, [2 K + 1] of each split (ood/score_bins.h). ValueError for NaN."""
+        client = self._client
+        groups = [(split, client.map(_scores, group, detector=detector, pure=False))
+                  for split in self._futures for group in self._groups(split)]
+        samples = client.gather([client.submit(_sample, group, split, pure=False) for split, group in groups])
+        edges = _ood.bin_edges(np.concatenate(samples), _EDGES)
+        sent = client.submit(same, edges, pure=False)
+        counts = client.gather([client.submit(_counts, group, sent, pure=False) for _, group in groups])
+        return edges, [sum(each for (of, _), each in zip(groups, counts) if of == split) for split in self._futures]
+
+    def _groups(self, split: str) -> list[list[Any]]:
+        """Partitions that are counted by one task."""
+        groups: list[list[Any]] = []
+        room = 0
+        for future, rows in zip(self._futures[split], self._lengths[split]):
+            if rows > room:
+                groups.append([])
+                room = _COUNTED
+            groups[-1].append(future)
+            room -= rows
+        return groups
+

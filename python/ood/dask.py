@@ -1,0 +1,359 @@
+"""Fits, scores and evaluations of rows that are too many for one machine, on a Dask cluster.
+
+Rows are Dask arrays (of HDF5, Zarr, Parquet, ...) or lists of feature files. Results are those of one machine, to the bit,
+however the rows are cut into chunks and files. docs/scale.md says what it costs.
+
+>>> import dask.array, numpy as np, ood, ood.dask
+>>> random = np.random.default_rng(0)
+>>> labels = np.arange(200) % 4
+>>> features = (random.normal(size=(4, 8))[labels] + 0.1 * random.normal(size=(200, 8))).astype(np.float32)
+>>> lazy = dask.array.from_array(features, chunks=(50, 8))
+>>> detector = ood.Mahalanobis().fit(features=features, labels=labels)
+>>> scores = ood.dask.score(detector, lazy)
+>>> scores
+dask.array<_score_arrays, shape=(200,), dtype=float32, chunksize=(50,), chunktype=numpy.ndarray>
+>>> bool((scores.compute() == detector.score(features)).all())
+True
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import _cluster_fit, _ood
+from ._arrays import Floats
+from ._cluster_fit import located
+from ._cluster_scores import EXACT_ROWS, ClusterScores
+from ._dask import array as dask_array
+from ._dask import delayed, distributed
+from ._partitions import (NODE_ROWS, FeatureFiles, PartitionedRows, Piece, lazy_arrays, rows_each, rows_of_arrays,
+                          whole_rows, widest)
+from .dataset import Dataset
+from .detector import Detector, FitWarning
+from .report import Detectors, Report, choose, finished
+
+__all__ = ["EXACT_ROWS", "evaluate", "fit", "score"]
+
+PathLike = str | os.PathLike[str]
+Files = PathLike | Dataset | Sequence[PathLike | Dataset]
+AnyDetector = TypeVar("AnyDetector", bound=Detector)
+
+
+@contextmanager
+def _cluster(client: Any) -> Iterator[Any]:
+    """The client that is given, else that of this process, else one of processes on this machine, for the while."""
+    if client is None:
+        try:
+            distributed.get_worker()
+        except ValueError:
+            pass
+        else:  # within a task, which gives its thread back meanwhile
+            with distributed.worker_client() as of_worker:
+                yield of_worker
+            return
+        try:
+            client = distributed.get_client()
+        except ValueError:
+            with distributed.Client() as own:
+                yield own
+            return
+    if client.asynchronous:
+        raise TypeError("client is asynchronous, expected one that waits for results: Client(..., asynchronous=False)")
+    yield client
+
+
+def _files(given: Any) -> FeatureFiles | None:
+    """Feature files, or None for something else."""
+    if isinstance(given, (str, os.PathLike, Dataset)):
+        given = [given]
+    if not isinstance(given, (list, tuple)) or not given:
+        return None
+    if not all(isinstance(each, (str, os.PathLike, Dataset)) for each in given):
+        return None
+    return FeatureFiles(given)
+
+
+def _require_blocks(method: str, partition_rows: int | None) -> None:
+    if partition_rows is not None and (partition_rows < 1 or partition_rows % _ood.BLOCK_ROWS):
+        raise ValueError(f"{method}: partition_rows has {partition_rows}, expected a multiple of {_ood.BLOCK_ROWS}")
+
+
+def _rows_of_splits(files: FeatureFiles, splits: Iterable[str], client: Any,
+                    partition_rows: int | None) -> dict[str, PartitionedRows]:
+    tasks = max(1, int(sum(client.nthreads().values())))  # that run at a time
+    return {split: files.rows(split, partition_rows or rows_each(files.length(split), tasks)) for split in splits}
+
+
+def _is_fitted_on(split: str) -> bool:
+    return split in ("train", "id_val") or split.startswith("ood_val/")
+
+
+def fit(detector: AnyDetector, X: Any = None, y: Any = None, *, features: Any = None, logits: Any = None,
+        labels: Any = None, layers: Mapping[str, Any] | None = None, copy_features: Any = None,
+        copy_logits: Any = None, head: tuple[Any, Any] | None = None, id_val: Mapping[str, Any] | None = None,
+        ood_val: Mapping[str, Mapping[str, Any]] | None = None, partition_rows: int | None = None,
+        client: Any = None, progress: bool = False) -> AnyDetector:
+    """Fits the detector on rows in Dask arrays or feature files, as `Detector.fit` does, and returns it.
+
+    X: a feature file or a list of them, whose rows are taken one file behind the other and whose splits are taken as the
+    detector needs them; or the one Dask array that the detector scores, with y as the labels. Else Dask arrays by name,
+    as in `Detector.fit`; NumPy arrays too, where they are small. Lengths of chunks must be known.
+
+    It is the fit of one machine: each of its passes over the rows is a task for each partition, which ends with a summary,
+    and a tree of tasks that merge summaries; results travel back to every worker once. Partitions have 4,096, 32,768, 262,144
+    or 2,097,152 rows, what is next to the chunks of the widest array; of files, `partition_rows`, a multiple of 4,096.
+    Which summaries are merged with which depends on the rows alone: the result has the bits of one machine with the same
+    instructions, for any chunks, files and workers, and also where workers were lost on the way.
+
+    Detectors that keep rows (knn, nnguide, relation: option bank_share) keep the same ones as on one machine, and every worker
+    has them all: so take a share that fits. fusion and layers keep the scores of the rows they are calibrated on.
+
+    client: a distributed.Client; without one that of this process, else one for the while, on all cores of this machine.
+    progress: a bar in the terminal; Dask's dashboard has the tasks by the names ood-DETECTOR-accumulate and -merge.
+    Errors: those of `Detector.fit`, with the partition that they are about.
+    """
+    _require_blocks("fit", partition_rows)
+    model = detector._new_model()
+    given = {"features": features, "logits": logits, "labels": labels, "layers": layers,
+             "copy_features": copy_features, "copy_logits": copy_logits}
+    files = _files(X)
+    if not set(model.needs["fit"]) - {"head"} and not model.needs["outliers"]:  # no rows are read
+        return detector.fit(head=head if files is None else files.head)
+    with _cluster(client) as cluster:
+        width = None
+        if files is not None:
+            detector._refuse(given | {"y": y, "head": head, "id_val": id_val, "ood_val": ood_val}, "fit", "files")
+            rows = _rows_of_splits(files, filter(_is_fitted_on, files.splits), cluster, partition_rows)
+            if missing := _dataset_info(files.name, rows, {}).missing_fit_inputs(model):
+                raise ValueError(f"{model.name}.fit: {files.name}: {missing}")
+        else:
+            given = detector._with_positional(model, given, X, y, "fit")
+            sets: dict[str, Mapping[str, Any]] = {f"ood_val/{name}": each for name, each in (ood_val or {}).items()}
+            if any(value is not None for value in given.values()):
+                sets["train"] = given
+            if id_val is not None:
+                sets["id_val"] = id_val
+            rows = {name: _rows_of_mapping(name, each, head, cluster) for name, each in sets.items()}
+            if not rows:
+                raise ValueError(f"{model.name}.fit: no rows, expected {', '.join(model.needs['fit'])}")
+            for name in ("logits", "features"):
+                width = width if given[name] is None else given[name].shape[1]
+        fitted = _cluster_fit.fit(cluster, model.name, detector.get_params(), rows, progress)
+    detector._model = fitted
+    vars(detector).pop("n_features_in_", None)
+    if width is not None:
+        detector.n_features_in_ = width
+    for warning in fitted.diagnostics["warnings"]:
+        warnings.warn(f"{type(detector).__name__}: {warning}", FitWarning, stacklevel=2)
+    return detector
+
+
+def _rows_of_mapping(where: str, rows: Mapping[str, Any], head: tuple[Any, Any] | None,
+                     client: Any) -> PartitionedRows:
+    rows = dict(rows)
+    rows.pop("kind", None)
+    own = rows.pop("head", None)
+    return rows_of_arrays(where, rows, head if own is None else own, client)
+
+
+def _dataset_info(path: str, rows: Mapping[str, PartitionedRows], kinds: Mapping[str, str]) -> _ood.DatasetInfo:
+    """What the library asks about a feature file, of rows that may lie in many."""
+    return _ood.DatasetInfo(path, [(name, kinds.get(name, ""), each.info) for name, each in rows.items()])
+
+
+# Scores.
+
+
+def score(detector: Detector, X: Any = None, *, split: str | None = None, features: Any = None, logits: Any = None,
+          layers: Mapping[str, Any] | None = None, copy_features: Any = None, copy_logits: Any = None,
+          head: tuple[Any, Any] | None = None) -> Any:
+    """The score of each row as a lazy Dask array, float32 [n]; higher = more in-distribution.
+
+    X: the one Dask array that the detector scores, or a feature file or a list of them, with the `split`, whose rows are
+    scored one file behind the other; else Dask arrays by name, as in `Detector.score`. A chunk of scores belongs to a chunk of
+    the widest array, or to up to 32,768 rows of files. Nothing is read before the scores are computed, by any of Dask's
+    schedulers; the fitted state goes to each worker once. Rows of arrays that have NaN score NaN, of files they raise.
+    """
+    model = detector._scoring_model()
+    given = {"features": features, "logits": logits, "layers": layers, "copy_features": copy_features,
+             "copy_logits": copy_logits}
+    files = _files(X)
+    state = delayed(_loaded)(pickle.dumps(detector))
+    if files is not None:
+        detector._refuse(given | {"head": head}, "score", "files")
+        if split is None:
+            raise TypeError(f"{type(detector).__name__}: score has files but no split, expected split='id_test' or another")
+        rows = files.rows(split, NODE_ROWS[1])
+        missing = set(model.needs["score"]) - set(rows.info["has"])
+        if missing - ({"logits"} if {"features", "head"} <= set(rows.info["has"]) else set()):
+            raise ValueError(f"{model.name}.score: {rows.info['name']} has no {', no '.join(sorted(missing))}")
+        blocks = [dask_array.from_delayed(delayed(_score_pieces)(state, partition.content, partition.place),
+                                          (partition.rows,), np.float32, meta=np.empty(0, np.float32))
+                  for partition in rows.partitions]
+        return dask_array.concatenate(blocks)
+    if split is not None:
+        raise TypeError(f"{type(detector).__name__}: score has a split but no files, expected both or none")
+    given = detector._with_positional(model, given, X, None, "score")
+    arrays = lazy_arrays(given, "score", known_lengths=False)
+    if not arrays:
+        raise TypeError(f"{model.name}.score: no arrays, expected {', '.join(model.needs['score'])}")
+    chunks = widest(arrays)
+    operands: list[Any] = []
+    for i, (name, array) in enumerate(arrays.items()):
+        axes = tuple(axis if axis == "n" else f"{axis}{i}" for axis in
+                     (("K", "n", "D") if name.startswith("copy") else ("n", "D")))
+        operands += [whole_rows(array, name, chunks), axes]
+    sent = None if head is None else delayed(tuple)(head)  # in one task
+    # Where a chunk begins, for errors
+    begins = dask_array.from_array(np.cumsum([0, *chunks[:-1]]).astype(float), chunks=1, name=False)
+    return dask_array.blockwise(
+        _score_arrays, ("n",), state, None, list(arrays), None, sent, None, begins, ("n",), *operands, dtype=np.float32,
+        meta=np.empty(0, np.float32), concatenate=True, align_arrays=False, adjust_chunks={"n": chunks})
+
+
+def _loaded(state: bytes) -> Detector:
+    """On a worker: once for all of its tasks, for what Dask sends on to others is the detector."""
+    detector: Detector = pickle.loads(state)
+    return detector
+
+
+def _score_arrays(detector: Detector, names: list[str], head: tuple[Any, Any] | None, begin: Any,
+                  *arrays: Any) -> Floats:
+    fields: dict[str, Any] = dict(zip(names, arrays))
+    layers = {name.removeprefix("layers/"): fields.pop(name) for name in names if name.startswith("layers/")}
+    with located(f"chunk of rows from {begin[0]:.0f}"):
+        return detector.score(**fields, layers=layers or None, head=head, threads=1)
+
+
+def _score_pieces(detector: Detector, pieces: list[Piece], place: str) -> Floats:
+    with located(place):
+        model = detector._scoring_model()
+        return np.concatenate([model.score_source(piece.source(), 1, "cpu") for piece in pieces])
+
+
+# Evaluation.
+
+
+def evaluate(data: Files | Mapping[str, Any], detectors: Detectors = None, *, without: Iterable[str] = (),
+             exact_rows: int = EXACT_ROWS, curves: bool = False, partition_rows: int | None = None,
+             client: Any = None, progress: bool = False) -> Report:
+    """Fits detectors, scores ID test rows and sets of outliers, and compares, as `ood.evaluate` does.
+
+    data: a feature file or a list of them, whose splits are taken one file behind the other; or a mapping as the
+    arguments of `ood.write`: {"train": {"features": array, ...}, "id_val": ..., "id_test": ..., "ood": {"svhn": {..., "kind":
+    "far"}}, "ood_val": {...}, "head": (weight, bias), "model": text, "id_dataset": text} of Dask arrays.
+    detectors, without: as in `ood.evaluate`.
+
+    Fits are those of `fit`; one pass over the rows scores them for all detectors, and scores stay on the workers. Metrics of a
+    detector with up to `exact_rows` scores (ID and all sets together) are exact, computed here of the gathered scores, and
+    the report is that of one machine. Of more scores, workers count them in bins between up to 131,072 of their order
+    statistics: rows of the report then have "bounds" for each metric, which the exact one is proven to lie within, and
+    tables say so. curves: what Report.to_html draws; of exact metrics alone.
+
+    client, partition_rows, progress: as in `fit`.
+    """
+    _require_blocks("evaluate", partition_rows)
+    without = [without] if isinstance(without, str) else list(without)
+    with _cluster(client) as cluster:
+        name, texts, rows, kinds = _evaluated(data, cluster, partition_rows)
+        sets = [split for split in rows if split.startswith("ood/")]
+        for left in without:
+            if f"ood/{left}" not in sets:
+                raise ValueError(f"evaluate: {name} has no set {left}")
+            sets.remove(f"ood/{left}")
+        if "id_test" not in rows:
+            raise ValueError(f"evaluate: {name}: id_test is missing")
+        if not sets:
+            raise ValueError(f"evaluate: {name}: no set of outliers, expected 1 or more")
+        if curves and exact_rows < sum(rows[split].info["rows"] for split in ["id_test", *sets]):
+            raise ValueError("evaluate: curves need the scores themselves, of which there are more than exact_rows = "
+                             f"{exact_rows}")
+        chosen = choose(detectors)
+        for i, detector in enumerate(chosen):
+            if any(type(other) is type(detector) and other.get_params() == detector.get_params()
+                   for other in chosen[:i]):
+                raise ValueError(f"evaluate: {detector._name} is there twice with the same options, expected each once")
+        info = _dataset_info(name, rows, kinds)
+        if detectors is not None:
+            for detector in chosen:
+                if missing := info.missing_inputs(detector._new_model()):
+                    raise ValueError(f"{detector._name}: {name}: {missing}")
+
+        left_out: list[tuple[str, str]] = []
+        fitted: list[tuple[Detector, _ood.Model, float]] = []
+        for detector in chosen:
+            model = detector._new_model()
+            if missing := info.missing_inputs(model):
+                left_out.append((model.name, missing))
+                continue
+            begin = time.perf_counter()
+            try:
+                fitted.append((detector, _fit_as_evaluated(cluster, detector, rows, progress),
+                               time.perf_counter() - begin))
+            except _ood.DomainError as error:
+                left_out.append((model.name, str(error)))
+
+        scores = ClusterScores(cluster, [model for _, model, _ in fitted],
+                               {split: rows[split] for split in ["id_test", *sets]}, progress)
+        builder = _ood.ReportBuilder(name, texts.get("model", ""), texts.get("id_dataset", ""), scores.id_accuracy, curves)
+        for detector_name, why in left_out:
+            builder.leave_out(detector_name, why)
+        for d, (_, model, seconds) in enumerate(fitted):
+            if failure := scores.failures[d]:
+                builder.leave_out(model.name, failure)
+                continue
+            plan = *info.plan_fit(model), seconds, scores.seconds[d]
+            labels = [(split.removeprefix("ood/"), kinds.get(split, "")) for split in sets]
+            if scores.rows <= exact_rows:
+                id_scores, *of_sets = (scores.gathered(d, split) for split in ["id_test", *sets])
+                builder.add(model, *plan, id_scores, [(*label, each) for label, each in zip(labels, of_sets)])
+                continue
+            try:
+                edges, (id_counts, *counts) = scores.binned(d)
+            except ValueError as error:  # NaN: finite rows, but scores beyond float32
+                builder.leave_out(model.name, str(error))
+                continue
+            builder.add_counts(model, *plan, edges, id_counts, [(*label, each) for label, each in zip(labels, counts)])
+        report = Report(builder.finish())
+    return finished(report, [(detector, model) for detector, model, _ in fitted], detectors is not None)
+
+
+def _evaluated(data: Any, client: Any, partition_rows: int | None) -> tuple[
+        str, Mapping[str, str], dict[str, PartitionedRows], dict[str, str]]:
+    """What the data are called, further texts about them, their rows by split, and the kinds of outliers."""
+    files = _files(data)
+    if files is not None:
+        rows = _rows_of_splits(files, files.splits, client, partition_rows)
+        texts = {"model": files.files[0].model, "id_dataset": files.files[0].id_dataset}
+        return files.name, texts, rows, {split: files.kind(split) for split in rows}
+    if not isinstance(data, Mapping):
+        raise TypeError(f"evaluate: data has a {type(data).__name__}, expected feature files or a mapping of arrays")
+    known = {"train", "id_val", "id_test", "ood", "ood_val", "head", "model", "id_dataset"}
+    if unknown := data.keys() - known:
+        raise TypeError(f"evaluate: unknown entry {min(unknown)}, expected some of {', '.join(sorted(known))}")
+    splits = {name: data[name] for name in ("train", "id_val", "id_test") if data.get(name) is not None}
+    for group in ("ood_val", "ood"):
+        splits.update({f"{group}/{name}": each for name, each in (data.get(group) or {}).items()})
+    rows = {name: _rows_of_mapping(name, each, data.get("head"), client) for name, each in splits.items()}
+    kinds = {name: str(each["kind"]) for name, each in splits.items() if "kind" in each}
+    return "Dask arrays", {key: data[key] for key in ("model", "id_dataset") if key in data}, rows, kinds
+
+
+def _fit_as_evaluated(client: Any, detector: Detector, rows: Mapping[str, PartitionedRows],
+                      progress: bool) -> _ood.Model:
+    """On the splits that a fit may read; the head is in every split."""
+    model = detector._new_model()
+    if not model.needs["fit"] and not model.needs["outliers"]:
+        return model
+    used = {split: each for split, each in rows.items() if _is_fitted_on(split)}
+    if not used.keys() & {"train", "id_val"}:
+        used["train"] = next(iter(rows.values()))
+    return _cluster_fit.fit(client, model.name, detector.get_params(), used, progress)

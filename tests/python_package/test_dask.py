@@ -1,0 +1,633 @@
+"""ood.dask on two worker processes: what one machine gives, to the bit, also where workers are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import (CLASSES, COPIES, DIM, fit_arguments, make, make_head, make_rows, make_strange_rows, same_bits,
+                      score_arguments)
+
+import ood
+
+distributed = pytest.importorskip("distributed", reason="needs dask: pip install 'libood[dask]'")
+da = pytest.importorskip("dask.array", reason="needs dask: pip install 'libood[dask]'")
+
+import ood.dask  # noqa: E402
+from ood import _cluster_fit, _ood  # noqa: E402
+from ood._arrays import as_arrays  # noqa: E402
+
+#: Three blocks and a rest.
+ROWS = 3 * 4096 + 700
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+                                  memory_limit="2GiB") as cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+def lazy(array: np.ndarray, name: str = "", rows: tuple[int, ...] | int = 2500) -> Any:
+    """In chunks whose ends are none of blocks."""
+    axis = 1 if name.startswith("copy") else 0
+    return da.from_array(array, chunks={each: rows if each == axis else -1 for each in range(array.ndim)})
+
+
+def lazy_rows(rows: dict[str, Any], chunks: Any = 2500) -> dict[str, Any]:
+    return {name: ({layer: lazy(each, rows=chunks) for layer, each in array.items()} if name == "layers" else
+                   array if name == "kind" else lazy(array, name, chunks)) for name, array in rows.items()}
+
+
+def state(detector: ood.Detector) -> bytes:
+    assert detector._model is not None
+    return bytes(detector._model.to_bytes()[0])
+
+
+def quietly(call: Any, *arguments: Any, **keywords: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ood.FitWarning)
+        return call(*arguments, **keywords)
+
+
+# Fits.
+
+
+@pytest.mark.parametrize("name", list(ood.DETECTORS))
+def test_fit_is_that_of_one_machine(client: Any, name: str) -> None:
+    detector = make(name)
+    train, id_val = make_rows(1, ROWS), make_rows(2, 5000)
+    arguments = fit_arguments(detector, train, id_val)
+    here = quietly(make(name).fit, **arguments)
+    lazily = lazy_rows({key: value for key, value in arguments.items() if key not in ("id_val", "ood_val", "head")})
+    if arguments["id_val"]:
+        lazily["id_val"] = lazy_rows(arguments["id_val"], 1300)
+    if "ood_val" in arguments:
+        lazily["ood_val"] = {key: lazy_rows(rows, 50) for key, rows in arguments["ood_val"].items()}
+    if "head" in arguments:
+        lazily["head"] = arguments["head"]
+    assert quietly(ood.dask.fit, detector, client=client, **lazily) is detector
+    assert state(detector) == state(here)
+    if set(here.needs["fit"]) - {"head"}:  # else no rows were read
+        assert detector.fitted_on.rows == here.fitted_on.rows
+        assert detector.fitted_on.split == here.fitted_on.split
+
+
+@pytest.mark.parametrize("rows", [20, 4096, 4097, 8 * 4096, 9 * 4096 + 1])
+@pytest.mark.parametrize("chunks", [700, 4096, 40_000])
+def test_any_chunks_give_the_same_bits(client: Any, rows: int, chunks: int) -> None:
+    random = np.random.default_rng(rows)
+    features = random.normal(size=(rows, 5)).astype(np.float32)
+    labels = np.zeros(rows, np.int64)
+    here = ood.Mahalanobis().fit(features=features, labels=labels)
+    # the columns in chunks too
+    array = da.from_array(features, chunks=(chunks, 3))
+    there = ood.dask.fit(ood.Mahalanobis(), array, da.from_array(labels, chunks=977), client=client)
+    assert state(there) == state(here)
+    assert there.n_features_in_ == 5
+
+
+def test_float64_and_numpy_arrays_are_taken(client: Any) -> None:
+    rows = make_rows(1, 5000)
+    here = ood.Mahalanobis().fit(features=rows["features"], labels=rows["labels"])
+    there = ood.dask.fit(ood.Mahalanobis(), features=lazy(rows["features"].astype(np.float64)), labels=rows["labels"],
+                         client=client)
+    assert state(there) == state(here)
+
+
+def test_logits_are_made_of_features_and_head(client: Any) -> None:
+    rows = make_rows(1, 9000)
+    here = ood.Vim().fit(features=rows["features"], head=make_head())
+    there = ood.dask.fit(ood.Vim(), features=lazy(rows["features"]), head=make_head(), client=client)
+    assert state(there) == state(here)
+
+
+def test_banks_keep_the_rows_of_one_machine(client: Any) -> None:
+    features = make_rows(1, 20_000)["features"]
+    here = ood.Knn(k=5, bank_share=0.05, seed=3).fit(features)
+    there = ood.dask.fit(ood.Knn(k=5, bank_share=0.05, seed=3), lazy(features), client=client)
+    assert state(there) == state(here)
+
+
+def write_shards(folder: Path, sizes: list[int]) -> list[Path]:
+    """Feature files with every array, and one row more in each split from file to file."""
+    paths = []
+    for i, size in enumerate(sizes):
+        outliers = {"near": make_rows(30 + i, 900 + i, 1.0) | {"kind": "near"},
+                    "far": make_strange_rows(40 + i, 2000 + i) | {"kind": "far"}}
+        if i == 1:  # a set that is in one file alone
+            outliers["once"] = make_rows(50, 333, 3.0) | {"kind": "far"}
+        paths.append(folder / f"shard{i}.h5")
+        ood.write(paths[-1], train=make_rows(i, size), id_val=make_rows(10 + i, 600 + i),
+                  id_test=make_rows(20 + i, 1500 + i), ood=outliers,
+                  ood_val={"noise": make_rows(60 + i, 200, 4.0)}, head=make_head(), model="net", gzip_level=0)
+    return paths
+
+
+def join_shards(paths: list[Path], path: Path) -> Path:
+    """The same rows in one file."""
+    files = [ood.open(each) for each in paths]
+    with ood.Writer(path, model="net", gzip_level=0) as writer:
+        writer.write_head(*make_head())
+        for split in dict.fromkeys(name for file in files for name in file.splits):
+            for file in files:
+                if split not in file.splits:
+                    continue
+                rows = file.splits[split]
+                writer.append(split, features=rows.features, logits=rows.logits, kind=rows.kind,
+                              labels=rows.labels if "labels" in rows.shapes else None, layers=rows.layers,
+                              copy_features=rows.copy_features, copy_logits=rows.copy_logits)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
+    folder = tmp_path_factory.mktemp("shards")
+    paths = write_shards(folder, [5000, 4100, 7001])
+    return paths, join_shards(paths, folder / "all.h5")
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "vim", "knn", "temperature_scaling", "fusion"])
+@pytest.mark.parametrize("partition_rows", [None, 4096, 8192])
+def test_files_are_one_behind_the_other(client: Any, shards: Any, name: str, partition_rows: int | None) -> None:
+    paths, joined = shards
+    here = quietly(make(name).fit, ood.open(joined))
+    there = quietly(ood.dask.fit, make(name), paths, partition_rows=partition_rows, client=client)
+    rows = ood.open(joined).id_test
+    assert same_bits(there.score(rows), here.score(rows))
+    if name != "fusion":  # says which file it was calibrated on
+        assert state(there) == state(here)
+
+
+def test_zarr_and_hdf5_arrays(client: Any, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    h5py = pytest.importorskip("h5py")
+    rows = make_rows(1, 9000)
+    here = ood.ConjNorm().fit(features=rows["features"], labels=rows["labels"])
+    stored = zarr.open(str(tmp_path / "features.zarr"), mode="w", shape=(9000, DIM), chunks=(1000, DIM), dtype="f4")
+    stored[:] = rows["features"]
+    with h5py.File(tmp_path / "features.h5", "w") as file:
+        file.create_dataset("features", data=rows["features"], chunks=(500, DIM))
+
+    def read(path: str, begin: int, end: int) -> np.ndarray:
+        with h5py.File(path) as file:
+            return np.asarray(file["features"][begin:end])
+
+    from dask import delayed
+    blocks = [da.from_delayed(delayed(read)(str(tmp_path / "features.h5"), begin, begin + 3000), (3000, DIM), np.float32)
+              for begin in range(0, 9000, 3000)]
+    for array in (da.from_zarr(str(tmp_path / "features.zarr")), da.concatenate(blocks)):
+        there = ood.dask.fit(ood.ConjNorm(), features=array, labels=lazy(rows["labels"]), client=client)
+        assert state(there) == state(here)
+
+
+def test_parquet_tables(client: Any, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    import dask.dataframe as dd
+
+    features = make_rows(1, 9000)["features"]
+    for i in range(3):
+        part = pandas.DataFrame(features[3000 * i:3000 * (i + 1)], columns=[f"f{j}" for j in range(DIM)])
+        part.to_parquet(tmp_path / f"part{i}.parquet")
+    table = dd.read_parquet(str(tmp_path))
+    with pytest.raises(ValueError, match=r"features has chunks of unknown length, expected known ones"):
+        ood.dask.fit(ood.Ssd(), table.values, client=client)
+    there = ood.dask.fit(ood.Ssd(), table.to_dask_array(lengths=True), client=client)
+    assert state(there) == state(ood.Ssd().fit(features))
+
+
+# Scores.
+
+
+def test_scores_are_those_of_one_machine(fitted: ood.Detector) -> None:
+    rows = score_arguments(fitted, make_rows(4, 700))
+    scores = ood.dask.score(fitted, **lazy_rows(rows, (300, 250, 150)))
+    assert scores.shape == (700,) and scores.dtype == np.float32 and scores.chunks == ((300, 250, 150),)
+    assert same_bits(scores.compute(scheduler="threads"), fitted.score(**rows))
+
+
+def test_scores_on_workers(client: Any, shards: Any) -> None:
+    paths, joined = shards
+    detector = quietly(ood.Knn(k=5).fit, ood.open(joined))
+    scores = ood.dask.score(detector, paths, split="id_test")
+    assert scores.shape == (4503,)
+    assert same_bits(client.compute(scores).result(), detector.score(ood.open(joined).id_test))
+    features = ood.open(joined).id_test.features[:]
+    lazily = ood.dask.score(detector, da.from_array(features, chunks=(1000, 5)))
+    assert same_bits(client.compute(lazily).result(), detector.score(features))
+    unknown = da.from_array(features, chunks=(1000, 5))
+    unknown = unknown[unknown[:, 0] > -1]  # all of them, as is not known
+    assert same_bits(client.compute(ood.dask.score(detector, unknown)).result(), detector.score(features))
+
+
+def test_scores_of_logits_that_a_head_makes() -> None:
+    features = make_rows(4, 700)["features"]
+    scores = ood.dask.score(ood.Energy(), features=lazy(features, rows=300), head=make_head())
+    assert same_bits(scores.compute(scheduler="threads"), ood.Energy().score(features=features, head=make_head()))
+
+
+# Evaluation.
+
+
+def without_seconds(report: ood.Report) -> dict[str, Any]:
+    content = report.to_dict()
+    for timing in content["timings"]:
+        timing["fit_seconds"] = timing["score_seconds"] = 0
+    return {key: value for key, value in content.items() if key not in ("file", "fingerprint")}
+
+
+def test_evaluation_is_that_of_one_machine(client: Any, shards: Any) -> None:
+    paths, joined = shards
+    names = ["energy", "mahalanobis", "knn", "mutual_information", "vra"]
+    here = quietly(ood.evaluate, joined, names)
+    there = quietly(ood.dask.evaluate, paths, names, curves=True, client=client)
+    assert without_seconds(there) == without_seconds(here)
+    assert there.to_html().count("svg") == here.to_html().count("svg")
+    assert all("bounds" not in row for row in there.rows)
+    assert [row["dataset"] for row in there.rows[:3]] == [row["dataset"] for row in here.rows[:3]]
+
+
+def test_evaluation_of_arrays(client: Any, shards: Any) -> None:
+    file = ood.open(shards[1])
+
+    def arrays(split: ood.Split) -> dict[str, Any]:
+        return {"features": lazy(split.features[:]), "logits": lazy(split.logits[:])} | (
+            {"labels": lazy(split.labels[:])} if "labels" in split.shapes else {})
+
+    data = {"train": arrays(file.train), "id_test": arrays(file.id_test), "head": make_head(), "model": "net",
+            "ood": {name: arrays(split) | {"kind": split.kind} for name, split in file.ood.items()}}
+    names = ["msp", "react", "she"]
+    here = quietly(ood.evaluate, file, names, curves=False)
+    energy = ood.Energy()
+    there = quietly(ood.dask.evaluate, data, [*names, energy], without="once", client=client)
+    rows = {(row["detector"], row["dataset"]): row for row in here.rows}
+    assert {row["dataset"] for row in there.rows} == {"near", "far"}
+    for row in there.rows:
+        if row["detector"] != "energy":
+            assert row == rows[row["detector"], row["dataset"]]
+    assert there.to_dict()["id_accuracy"] == here.to_dict()["id_accuracy"]
+    assert len(there.to_dict()["timings"]) == 4
+    assert energy.fit() is energy
+    # logits that the head makes
+    for split in (data["id_test"], *data["ood"].values()):
+        del split["logits"]
+    made = quietly(ood.dask.evaluate, data, ["energy", "msp"], without="once", client=client)
+    for row in made.rows:
+        exact = [each for each in there.rows if (each["detector"], each["dataset"]) == (row["detector"], row["dataset"])]
+        assert row["auroc"] == pytest.approx(exact[0]["auroc"], abs=1e-3)
+    # without id_val, copies and layers
+    left = quietly(ood.dask.evaluate, data, client=client).left_out
+    assert "mutual_information" in left and left["layers"] and "energy" not in left
+
+
+def test_counted_metrics_have_bounds_that_hold(client: Any, shards: Any, monkeypatch: Any) -> None:
+    paths, joined = shards
+    names = ["energy", "mahalanobis", "variation_ratio"]
+    here = quietly(ood.evaluate, joined, names, curves=False)
+    there = quietly(ood.dask.evaluate, paths, names, exact_rows=0, client=client)
+    for exact, row in zip(here.rows + here.means, there.rows + there.means):
+        assert row["detector"] == exact["detector"]
+        for metric, (low, high) in row["bounds"].items():
+            assert low - 1e-12 <= exact[metric] <= high + 1e-12
+            assert high - low <= 1e-9  # every score of so few is an edge
+    from ood import _cluster_scores
+
+    def few(_: Any = None) -> None:
+        from ood import _cluster_scores
+        _cluster_scores._SAMPLE = _cluster_scores._EDGES = 40
+        _cluster_scores._COUNTED = 2000
+
+    monkeypatch.setattr(_cluster_scores, "_EDGES", 40)
+    monkeypatch.setattr(_cluster_scores, "_COUNTED", 2000)
+    client.run(few)
+    coarse = quietly(ood.dask.evaluate, paths, names, exact_rows=0, client=client)
+    client.restart()
+    widths = []
+    for exact, row in zip(here.rows + here.means, coarse.rows + coarse.means):
+        for metric, (low, high) in row["bounds"].items():
+            assert low <= exact[metric] <= high
+            assert low <= row[metric] <= high
+            widths.append((row["detector"], high - low))
+    assert max(width for name, width in widths if name == "energy") > 1e-6  # bounds that say something
+    assert max(width for name, width in widths if name == "variation_ratio") < 1e-12  # K + 1 values: ties
+    assert "counts of scores in bins" in coarse.to_table()
+
+
+def test_evaluation_errors(client: Any, shards: Any) -> None:
+    paths, _ = shards
+    with pytest.raises(ValueError, match="evaluate: energy is there twice"):
+        ood.dask.evaluate(paths, ["energy", "energy"], client=client)
+    with pytest.raises(ValueError, match="has no set svhn"):
+        ood.dask.evaluate(paths, ["energy"], without="svhn", client=client)
+    with pytest.raises(ValueError, match="id_test is missing"):
+        ood.dask.evaluate({"train": {"logits": lazy(make_rows(1)["logits"])}}, client=client)
+    with pytest.raises(ValueError, match="curves need the scores themselves"):
+        ood.dask.evaluate(paths, ["energy"], exact_rows=100, curves=True, client=client)
+    with pytest.raises(TypeError, match="unknown entry idtest"):
+        ood.dask.evaluate({"idtest": {}}, client=client)
+
+
+# Faults.
+
+
+def killed_at(array: np.ndarray, folder: Path, read: int, chunk: int = 4096) -> Any:
+    """Its chunks; the worker process that reads one as number `read` of all is killed."""
+
+    def load(block: np.ndarray, folder: str, read: int) -> np.ndarray:
+        import os
+        import signal
+        import tempfile
+
+        tempfile.mkstemp(dir=folder)
+        if len(os.listdir(folder)) == read:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    folder.mkdir()
+    return da.from_array(array, chunks=(chunk, -1)).map_blocks(load, str(folder), read, dtype=array.dtype,
+                                                                meta=np.empty((0, 0), array.dtype))
+
+
+def worker_pids(client: Any) -> set[int]:
+    return set(client.run(os.getpid).values())
+
+
+# ConjNorm reads 10 chunks in each of two passes, Mahalanobis in one.
+@pytest.mark.parametrize("name, read", [("mahalanobis", 3), ("conjnorm", 4), ("conjnorm", 14), ("conjnorm", 20)])
+def test_a_worker_is_killed_in_a_fit(client: Any, tmp_path: Path, name: str, read: int) -> None:
+    rows = make_rows(1, 10 * 4096)
+    before = worker_pids(client)
+    here = make(name).fit(features=rows["features"], labels=rows["labels"])
+    folder = tmp_path / "reads"
+    there = ood.dask.fit(make(name), features=killed_at(rows["features"], folder, read), labels=lazy(rows["labels"]),
+                         client=client)
+    assert len(os.listdir(folder)) > 10 * (2 if name == "conjnorm" else 1), "something was read again"
+    client.wait_for_workers(2)
+    assert worker_pids(client) != before, "a process was killed"
+    assert state(there) == state(here)
+
+
+def test_a_worker_is_killed_in_a_score(client: Any, tmp_path: Path) -> None:
+    features = make_rows(1, 10 * 4096)["features"]
+    detector = ood.Knn(k=3, bank_share=0.01).fit(features)
+    before = worker_pids(client)
+    scores = client.compute(ood.dask.score(detector, killed_at(features, tmp_path / "reads", 5))).result()
+    client.wait_for_workers(2)
+    assert worker_pids(client) != before
+    assert same_bits(scores, detector.score(features))
+
+
+def test_a_worker_is_killed_in_an_evaluation(client: Any, tmp_path: Path) -> None:
+    rows, outliers = make_rows(1, 6 * 4096), make_strange_rows(2, 6 * 4096)
+    before = worker_pids(client)
+    report = ood.dask.evaluate({"id_test": {"logits": lazy(rows["logits"])},
+                                "ood": {"far": {"logits": killed_at(outliers["logits"], tmp_path / "reads", 3)}}},
+                               "energy", client=client)
+    client.wait_for_workers(2)
+    assert worker_pids(client) != before
+    energy = ood.Energy()
+    want = ood.metrics.compute(energy.score(rows["logits"]), energy.score(outliers["logits"]))
+    assert {metric: report.rows[0][metric] for metric in want} == want
+
+
+def test_a_partition_that_kills_every_worker_is_named(client: Any) -> None:
+    features = make_rows(1, 3 * 4096)["features"]
+
+    def load(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        import os
+        import signal
+
+        if block_info[0]["chunk-location"][0] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    deadly = da.from_array(features, chunks=(4096, -1)).map_blocks(load, dtype=np.float32, meta=np.empty((0, 0), "f4"))
+    with pytest.raises(RuntimeError, match=r"train, rows 8192 to 12287: .*died"):
+        ood.dask.fit(ood.Ssd(), deadly, client=client)
+    client.wait_for_workers(2)
+
+
+def test_a_corrupt_file_is_named_with_its_rows(client: Any, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    paths = []
+    for i in range(2):
+        rows = make_rows(i, 9000)
+        paths.append(tmp_path / f"part{i}.h5")
+        ood.write(paths[-1], train={"features": rows["features"], "labels": rows["labels"]}, gzip_level=4)
+    with h5py.File(paths[1]) as file:
+        chunk = file["train/features"].id.get_chunk_info(file["train/features"].id.get_num_chunks() - 1)
+    with open(paths[1], "r+b") as raw:
+        raw.seek(chunk.byte_offset + chunk.size // 2)
+        raw.write(b"\xff" * 64)
+    with pytest.raises(OSError) as caught:
+        ood.dask.fit(ood.Mahalanobis(), paths, client=client)
+    assert f"rows 7384 to 8999 of /train in {paths[1]}" in str(caught.value)
+    with pytest.raises(OSError, match="part1.h5"):
+        ood.dask.score(ood.Mahalanobis().fit(ood.open(paths[0])), paths, split="train").compute(scheduler="threads")
+
+
+def test_a_chunk_that_cannot_be_read_is_named(client: Any) -> None:
+    features = make_rows(1, 3 * 4096)["features"]
+
+    def load(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        if block_info[0]["chunk-location"][0] == 1:
+            raise OSError("disk on fire")
+        return block
+
+    broken = da.from_array(features, chunks=(4096, -1)).map_blocks(load, dtype=np.float32, meta=np.empty((0, 0), "f4"))
+    with pytest.raises(OSError, match=r"train, rows 4096 to 8191: disk on fire"):
+        ood.dask.fit(ood.Ssd(), broken, client=client)
+    with pytest.raises(OSError, match=r"ood/noise, rows 4096 to 8191: disk on fire"):
+        ood.dask.evaluate({"id_test": {"logits": lazy(features)}, "ood": {"noise": {"logits": broken}}}, "energy",
+                          client=client)
+
+
+def test_rows_that_are_no_numbers_are_named(client: Any, shards: Any, tmp_path: Path) -> None:
+    features = make_rows(1, 9000)["features"].copy()
+    features[8500, 2] = np.nan
+    with pytest.raises(ValueError, match=r"train, rows 8192 to 8999.*NaN at row 308, column 2"):
+        ood.dask.fit(ood.Ssd(), da.from_array(features, chunks=(4096, -1)), client=client)
+    ood.write(tmp_path / "bad.h5", train={"features": features})
+    with pytest.raises(ValueError, match=r"bad.h5.*NaN at row .*, column 2"):
+        ood.dask.fit(ood.Ssd(), [tmp_path / "bad.h5"], client=client)
+
+
+def test_what_a_method_is_not_defined_for(client: Any) -> None:
+    rows = make_rows(1, 5000)
+    with pytest.raises(ValueError, match="class 2 has 0 rows"):
+        ood.dask.fit(ood.Mahalanobis(), features=lazy(rows["features"]), labels=lazy(rows["labels"] + (rows["labels"] == 2) * 2),
+                     client=client)
+    report = quietly(ood.dask.evaluate, {
+        "train": {"features": lazy(rows["features"]), "labels": lazy(rows["labels"] + (rows["labels"] == 2) * 2)},
+        "id_test": {"features": lazy(rows["features"])}, "ood": {"far": {"features": lazy(rows["features"] + 1)}}},
+        ["mahalanobis", "ssd"], client=client)
+    assert "class 2 has 0 rows" in report.left_out["mahalanobis"]
+    assert {row["detector"] for row in report.rows} == {"ssd"}
+
+
+def test_a_bank_that_does_not_fit(client: Any) -> None:
+    features = da.random.default_rng(0).normal(size=(16 * 32768, 300), chunks=(32768, -1)).astype(np.float32)
+    with pytest.raises(MemoryError, match=r"knn.fit: summaries of . parts .* bytes, .*bank_share"):
+        ood.dask.fit(ood.Knn(), features, client=client)
+
+
+def test_wrong_input(client: Any, shards: Any, tmp_path: Path) -> None:
+    rows = make_rows(1, 5000)
+    with pytest.raises(TypeError, match="train: features has dtype int64, expected floating-point numbers"):
+        ood.dask.fit(ood.Ssd(), lazy(rows["labels"][:, None]), client=client)
+    with pytest.raises(ValueError, match="features has 1 axes, expected 2"):
+        ood.dask.fit(ood.Ssd(), lazy(rows["features"][:, 0]), client=client)
+    with pytest.raises(ValueError, match="features has 5000 rows and labels has 4999"):
+        ood.dask.fit(ood.Mahalanobis(), lazy(rows["features"]), lazy(rows["labels"][1:]), client=client)
+    with pytest.raises(ValueError, match="mahalanobis.fit: train has no labels"):
+        ood.dask.fit(ood.Mahalanobis(), lazy(rows["features"]), client=client)
+    with pytest.raises(ValueError, match="train has 0 rows, expected 1 or more"):
+        ood.dask.fit(ood.Ssd(), lazy(rows["features"])[:0], client=client)
+    with pytest.raises(ValueError, match="partition_rows has -4096"):
+        ood.dask.evaluate(shards[0], "energy", partition_rows=-4096, client=client)
+    with pytest.raises(ValueError, match="partition_rows has 5000, expected a multiple of 4096"):
+        ood.dask.fit(ood.Ssd(), shards[0], partition_rows=5000, client=client)
+    with pytest.raises(TypeError, match="split was given|expected split="):
+        ood.dask.score(ood.Energy(), shards[0])
+    with pytest.raises(ValueError, match="/nothing is missing"):
+        ood.dask.score(ood.Energy(), shards[0], split="nothing")
+    plain, narrow = tmp_path / "plain.h5", tmp_path / "narrow.h5"
+    ood.write(plain, train={"features": rows["features"], "labels": rows["labels"]})
+    ood.write(narrow, train={"features": rows["features"][:, 1:], "labels": rows["labels"]})
+    with pytest.raises(ValueError, match=rf"{narrow}: /train has D = {DIM - 1}, expected {DIM}"):
+        ood.dask.fit(ood.Ssd(), [plain, narrow], client=client)
+    weight, bias = make_head()
+    features = lazy(rows["features"])
+    with pytest.raises(ValueError, match="train: head bias has 2 entries, expected 3"):
+        ood.dask.fit(ood.Vim(), features=features, head=(weight, bias[:2]), client=client)
+    with pytest.raises(ValueError, match="train: logits has 3 columns, expected 2"):
+        ood.dask.fit(ood.Vim(), features=features, logits=lazy(rows["logits"]), head=(weight[:2], bias[:2]), client=client)
+    with pytest.raises(ValueError, match=f"train: features has {DIM} columns, expected {DIM - 1}"):
+        ood.dask.fit(ood.Vim(), features=features, head=(weight[:, 1:], bias), client=client)
+    with pytest.raises(ValueError, match="labels has 99999999 as its largest"):
+        ood.dask.fit(ood.Mahalanobis(), features, lazy(rows["labels"] + 99999997), client=client)
+    headless = tmp_path / "headless.h5"
+    ood.write(headless, train=make_rows(3))
+    with pytest.raises(ValueError, match="/train has arrays = .* expected .*, head as in"):
+        ood.dask.fit(ood.Ssd(), [shards[0][0], headless], client=client)
+    other = tmp_path / "other.h5"
+    ood.write(other, train=make_rows(3), head=(weight + 1, bias))
+    with pytest.raises(ValueError, match="/head is another one"):
+        ood.dask.fit(ood.Ssd(), [shards[0][0], other], client=client)
+    with pytest.raises(FileNotFoundError):
+        ood.dask.fit(ood.Ssd(), [tmp_path / "none.h5"], client=client)
+
+
+# The cluster.
+
+
+def test_nothing_is_left_on_workers(client: Any) -> None:
+    def threads() -> list[str]:
+        import threading
+
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("ood-fit")]
+
+    ood.dask.fit(ood.Ssd(), lazy(make_rows(1, 5000)["features"]), client=client)
+    assert set(client.run(lambda: len(_cluster_fit._sessions)).values()) == {0}
+    for _ in range(50):  # they are on their way
+        if not any(client.run(threads).values()):
+            break
+        time.sleep(0.1)
+    assert not any(client.run(threads).values())
+
+
+def test_a_session_that_is_dropped_ends() -> None:
+    rows = make_rows(1, 5000)
+    partitioned = _partitions_of(rows)
+    recipe = _cluster_fit.Recipe("dropped", "ssd", {}, {"train": partitioned}, {"train": None})
+    session = _cluster_fit._Session(recipe, 1)
+    session.drop()  # before it is at its first pass, or there
+    session.thread.join(timeout=10)
+    assert not session.thread.is_alive()
+
+
+def _partitions_of(rows: dict[str, Any]) -> dict[str, Any]:
+    return _ood.Source(as_arrays({"features": rows["features"]})).info
+
+
+def test_an_asynchronous_client_is_refused() -> None:
+    class Asynchronous:
+        asynchronous = True
+
+    with pytest.raises(TypeError, match="client is asynchronous"):
+        ood.dask.fit(ood.Ssd(), lazy(make_rows(1, 5000)["features"]), client=Asynchronous())
+
+
+def test_progress_is_shown(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    ood.dask.fit(ood.Ssd(), lazy(make_rows(1, 9000)["features"]), client=client, progress=True)
+    assert "100% Completed" in capsys.readouterr().out
+
+
+def test_a_fit_within_a_task(client: Any) -> None:
+    def task(features: np.ndarray) -> bytes:
+        import dask.array
+
+        return bytes(ood.dask.fit(ood.Ssd(), dask.array.from_array(features, chunks=(4096, -1)))._model.to_bytes()[0])
+
+    features = make_rows(1, 9000)["features"]
+    assert client.submit(task, features).result(timeout=60) == state(ood.Ssd().fit(features))
+
+
+def test_a_client_of_this_process_is_used(client: Any) -> None:
+    assert ood.dask.fit(ood.Ssd(), lazy(make_rows(1, 5000)["features"])).fitted_on.rows == 5000
+
+
+def test_without_a_client_a_cluster_is_started_for_the_while(python: Any, shards: Any) -> None:
+    python('''
+import sys, distributed, ood, ood.dask
+if __name__ == "__main__":
+    detector = ood.dask.fit(ood.Ssd(), sys.argv[1])
+    assert (detector.score(ood.open(sys.argv[1]).train) == ood.Ssd().fit(ood.open(sys.argv[1])).score(ood.open(sys.argv[1]).train)).all()
+    try:
+        distributed.get_client()
+    except ValueError:
+        pass
+    else:
+        raise AssertionError("a client is left")
+''', shards[0][0])
+
+
+def test_workers_with_other_instructions_agree_closely() -> None:
+    """Kernels of other instruction sets sum in another order: what docs/scale.md states."""
+    rows = make_rows(1, 3 * 4096)
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None,
+                                  env={"OOD_SIMD": "SCALAR"}) as cluster, distributed.Client(cluster) as other:
+        assert set(other.run(_ood.simd_target).values()) == {"SCALAR"} != {_ood.simd_target()}
+        for name in ("mahalanobis", "conjnorm", "vim"):
+            arguments = fit_arguments(make(name), rows)
+            here = make(name).fit(**arguments)
+            there = ood.dask.fit(make(name), client=other, **arguments)
+            scores = here.score(**score_arguments(here, rows))
+            np.testing.assert_allclose(there.score(**score_arguments(here, rows)), scores, rtol=1e-4,
+                                       atol=1e-4 * np.abs(scores).max())
+
+
+def test_workers_keep_a_few_blocks(client: Any) -> None:
+    """1 GB of rows, a part of which is in memory at a time."""
+    def peak() -> int:
+        for line in open("/proc/self/status"):
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError
+
+    client.restart()
+    before = client.run(peak)
+    features = da.random.default_rng(0).normal(size=(64 * 8192, 512), chunks=(8192, -1)).astype(np.float32)
+    detector = ood.dask.fit(ood.Ssd(), features, client=client)
+    after = client.run(peak)
+    # float64 and float32 of two or three chunks of 8,192 rows, and what Dask keeps: 17 + 34 MB each
+    assert max(after[worker] - before[worker] for worker in before.keys() & after.keys()) < 400e6
+    del detector
