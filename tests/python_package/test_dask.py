@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import (CLASSES, COPIES, DIM, fit_arguments, make, make_head, make_rows, make_strange_rows, same_bits,
+from conftest import (DIM, fit_arguments, make, make_head, make_rows, make_strange_rows, same_bits,
                       score_arguments)
 
 import ood
@@ -598,6 +599,16 @@ if __name__ == "__main__":
     else:
         raise AssertionError("a client is left")
 ''', shards[0][0])
+
+
+def test_the_example_runs(digits: Path) -> None:
+    pytest.importorskip("zarr")
+    script = Path(__file__).resolve().parents[2] / "examples/cluster.py"
+    result = subprocess.run([sys.executable, str(script), str(digits)], cwd="/", capture_output=True, text=True,
+                            timeout=120)
+    assert result.returncode == 0, result.stderr
+    report = ood.evaluate(digits, [ood.Mahalanobis(), "energy"])
+    assert f"{100 * report.rows[0]['auroc']:.2f}" in result.stdout
 
 
 def test_workers_with_other_instructions_agree_closely() -> None:
