@@ -9,9 +9,9 @@ however the rows are cut into chunks and files. docs/scale.md says what it costs
 >>> features = (random.normal(size=(4, 8))[labels] + 0.1 * random.normal(size=(200, 8))).astype(np.float32)
 >>> lazy = dask.array.from_array(features, chunks=(50, 8))
 >>> detector = ood.Mahalanobis().fit(features=features, labels=labels)
->>> scores = ood.dask.score(detector, lazy)
->>> scores
-dask.array<_score_arrays, shape=(200,), dtype=float32, chunksize=(50,), chunktype=numpy.ndarray>
+>>> scores = ood.dask.score(detector, lazy)  # nothing is read yet
+>>> scores.chunks
+((50, 50, 50, 50),)
 >>> bool((scores.compute() == detector.score(features)).all())
 True
 """

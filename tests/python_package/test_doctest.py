@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import importlib.util
 import inspect
 import types
@@ -20,9 +21,8 @@ def public() -> Iterator[tuple[str, Any]]:
     modules: list[tuple[str, types.ModuleType, list[str]]] = [
         ("ood", ood, list(ood.__all__)), ("ood.metrics", ood.metrics, list(ood.metrics.__all__))]
     if importlib.util.find_spec("distributed"):
-        import ood.dask
-
-        modules.append(("ood.dask", ood.dask, list(ood.dask.__all__)))
+        module = importlib.import_module("ood.dask")
+        modules.append(("ood.dask", module, list(vars(module)["__all__"])))
     for module_name, module, names in modules:
         yield module_name, module
         for name in names:
