@@ -110,7 +110,8 @@ TEST_CASE("partitions: logits that a head makes of features are made of each pie
 TEST_CASE("partitions: errors") {
   const auto data = test::make_synthetic(9'000, 6, 3, 3);
   const auto source = partitioned(data.batch(), &data.head, {});
-  const ReductionOf<ClassMoments> reduction(*source, ClassMoments(3, 6), Exec{});
+  const ClassMoments empty(3, 6);
+  const ReductionOf<ClassMoments> reduction(*source, empty, Exec{});
   const auto piece = [&](Index first, Index count) {
     return std::vector<std::shared_ptr<BatchSource>>{
         std::make_shared<MemorySource>(data.batch().slice(first, count), &data.head)};
