@@ -11,6 +11,7 @@
 #include "ood/kernels/elements.h"
 #include "ood/registry.h"
 #include "ood/stream.h"
+#include "quick_options.h"
 #include "synthetic.h"
 
 using namespace ood;
@@ -32,7 +33,8 @@ class TemporaryFile {
 
 std::vector<std::unique_ptr<Detector>> all_detectors() {
   std::vector<std::unique_ptr<Detector>> detectors;
-  for (const auto& name : detector_names()) detectors.push_back(make_detector(name));
+  for (const auto& name : detector_names())
+    detectors.push_back(make_detector(name, test::quick_options(name)));
   return detectors;
 }
 

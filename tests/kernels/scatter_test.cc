@@ -19,10 +19,11 @@ MatrixD initial(Index d) { return MatrixD::Constant(d, d, 0.25); }
 /// |got - sum_i y_ij y_ik| over the lower triangle, relative to sum_i |y_ij y_ik|: the largest.
 double worst_error(const MatrixD& got, const MatrixD& y) {
   const Index d = y.cols();
+  const MatrixD before = initial(d);
   double worst = 0;
   for (Index j = 0; j < d; ++j)
     for (Index k = 0; k <= j; ++k) {
-      long double sum = initial(d)(j, k), magnitude = sum;
+      long double sum = before(j, k), magnitude = sum;
       for (Index i = 0; i < y.rows(); ++i) {
         const long double product = static_cast<long double>(y(i, j)) * y(i, k);
         sum += product;
