@@ -67,18 +67,6 @@ double variance_of_mean(const Components& of) {
   return variance_of_mean(of.id, of.id_scale()) + variance_of_mean(of.ood, of.ood_scale());
 }
 
-/// The same of scores that are equal where they are in one bin.
-struct BinnedComponents {
-  VectorD id;          ///< [bins] 2 m u of an ID score there
-  VectorD ood;         ///< [bins] 2 n v of an OOD score there
-  VectorD id_counts;   ///< [bins]
-  VectorD ood_counts;  ///< [bins]
-
-  double id_scale() const { return 2 * ood_counts.sum(); }
-  double ood_scale() const { return 2 * id_counts.sum(); }
-  double mean() const { return id.dot(id_counts) / (id_scale() * id_counts.sum()); }
-};
-
 /// For a score in each bin, twice the number of those that are lower, equal ones counting one.
 VectorD twice_lower(BinCounts counts) {
   VectorD twice(std::ssize(counts));
@@ -91,27 +79,53 @@ VectorD twice_lower(BinCounts counts) {
   return twice;
 }
 
-BinnedComponents components(const char* function, BinCounts id, BinCounts ood) {
-  require_counts(function, id, ood, kLeastScores);
-  const auto numbers = [](BinCounts counts) -> VectorD {
-    return Eigen::Map<const Eigen::Vector<std::int64_t, Eigen::Dynamic>>(counts.data(),
-                                                                         std::ssize(counts))
-        .cast<double>();
-  };
-  BinnedComponents all{twice_lower(ood), {}, numbers(id), numbers(ood)};
-  all.ood = all.ood_scale() - twice_lower(id).array();
-  return all;
-}
-
-double variance_of_mean(const BinnedComponents& of) {
-  return variance_of_mean(of.id, of.id_counts, of.id_scale()) +
-         variance_of_mean(of.ood, of.ood_counts, of.ood_scale());
-}
-
 /// Clipped to [least, 1].
 Interval normal_interval(double value, double variance, double level, double least) {
   const double half = normal_two_sided(level) * std::sqrt(variance);
   return {value, std::max(value - half, least), std::min(value + half, 1.)};
+}
+
+/// AUROC and the variance of either mean: of the u_i, which are of ID scores, and of the v_j.
+struct DeLong {
+  double auroc;
+  double id_variance;
+  double ood_variance;
+};
+
+/// Of scores in their order. As in Components, u and v are whole numbers until the end.
+DeLong delong(const Ranking& ranking) {
+  // use(tie, 2 m u, 2 n v), the lowest scores first
+  const auto for_each = [&](const auto& use) {
+    std::int64_t id_lower = 0, ood_lower = 0;
+    for (auto tie = ranking.ties.rbegin(); tie != ranking.ties.rend(); ++tie) {
+      use(*tie, static_cast<double>(2 * ood_lower + tie->negatives),
+          static_cast<double>(2 * (ranking.positives - id_lower) - tie->positives));
+      id_lower += tie->positives;
+      ood_lower += tie->negatives;
+    }
+  };
+  const auto n = static_cast<double>(ranking.positives), m = static_cast<double>(ranking.negatives);
+  double id_sum = 0, ood_sum = 0;
+  for_each([&](const Tie& tie, double u, double v) {
+    id_sum += static_cast<double>(tie.positives) * u;
+    ood_sum += static_cast<double>(tie.negatives) * v;
+  });
+  const double id_mean = id_sum / n, ood_mean = ood_sum / m;
+  double id_squares = 0, ood_squares = 0;
+  for_each([&](const Tie& tie, double u, double v) {
+    id_squares += static_cast<double>(tie.positives) * (u - id_mean) * (u - id_mean);
+    ood_squares += static_cast<double>(tie.negatives) * (v - ood_mean) * (v - ood_mean);
+  });
+  return {area_under_roc(ranking), id_squares / (n * (n - 1) * 4 * m * m),
+          ood_squares / (m * (m - 1) * 4 * n * n)};
+}
+
+template <class SomeScores>
+Interval interval_of(SomeScores id, SomeScores ood, double level) {
+  constexpr auto kFunction = "auroc_interval";
+  require_level(kFunction, level);
+  const DeLong found = delong(ranking(kFunction, id, ood, kLeastScores));
+  return normal_interval(found.auroc, found.id_variance + found.ood_variance, level, 0);
 }
 
 /// Of two AUROCs whose difference has this variance. Where it is 0, all rows agree.
@@ -160,18 +174,10 @@ class Resampling {
 
 }  // namespace
 
-Interval auroc_interval(Scores id, Scores ood, double level) {
-  constexpr auto kFunction = "auroc_interval";
-  require_level(kFunction, level);
-  const Components all = components(kFunction, "id", id, "ood", ood);
-  return normal_interval(all.mean(), variance_of_mean(all), level, 0);
-}
+Interval auroc_interval(Scores id, Scores ood, double level) { return interval_of(id, ood, level); }
 
 Interval auroc_interval(BinCounts id, BinCounts ood, double level) {
-  constexpr auto kFunction = "auroc_interval";
-  require_level(kFunction, level);
-  const BinnedComponents all = components(kFunction, id, ood);
-  return normal_interval(all.mean(), variance_of_mean(all), level, 0);
+  return interval_of(id, ood, level);
 }
 
 void MeanAuroc::add(Scores id, Scores ood) {
@@ -181,26 +187,30 @@ void MeanAuroc::add(Scores id, Scores ood) {
   if (sets_ > 0 && std::ssize(id) != id_shares_.size())
     throw_invalid("{}: id has {} scores, expected {} as in the first set", kFunction, id.size(),
                   id_shares_.size());
-  const Components set = components(kFunction, "id", id, "ood", ood);
-  if (sets_ == 0) id_shares_ = VectorD::Zero(set.id.size());
-  id_shares_ += set.id / set.id_scale();
-  ood_variance_ += variance_of_mean(set.ood, set.ood_scale());
-  sum_ += set.mean();
+  const DeLong set = delong(ranking(kFunction, id, ood, kLeastScores));
+  if (sets_ == 0) id_shares_ = VectorD::Zero(std::ssize(id));
+  id_shares_ += twice_lower(id, ood) / (2 * static_cast<double>(ood.size()));
+  ood_variance_ += set.ood_variance;
+  sum_ += set.auroc;
   ++sets_;
 }
 
 void MeanAuroc::add(BinCounts id, BinCounts ood) {
   constexpr auto kFunction = "MeanAuroc.add";
-  const BinnedComponents set = components(kFunction, id, ood);
+  const Ranking ranked = ranking(kFunction, id, ood, kLeastScores);
+  const DeLong set = delong(ranked);
+  const VectorD id_counts =
+      Eigen::Map<const Eigen::Vector<std::int64_t, Eigen::Dynamic>>(id.data(), std::ssize(id))
+          .cast<double>();
   if (sets_ == 0) {
-    id_shares_ = VectorD::Zero(set.id.size());
-    id_counts_ = set.id_counts;
-  } else if (id_counts_.size() != set.id_counts.size() || id_counts_ != set.id_counts) {
+    id_shares_ = VectorD::Zero(id_counts.size());
+    id_counts_ = id_counts;
+  } else if (id_counts_.size() != id_counts.size() || id_counts_ != id_counts) {
     throw_invalid("{}: id has other counts, expected those of the first set", kFunction);
   }
-  id_shares_ += set.id / set.id_scale();
-  ood_variance_ += variance_of_mean(set.ood, set.ood_counts, set.ood_scale());
-  sum_ += set.mean();
+  id_shares_ += twice_lower(ood) / (2 * static_cast<double>(ranked.negatives));
+  ood_variance_ += set.ood_variance;
+  sum_ += set.auroc;
   ++sets_;
 }
 

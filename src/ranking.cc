@@ -99,6 +99,18 @@ Ranking ranking(const char* function, Scores id, Scores ood, std::int64_t least)
   return ranking;
 }
 
+Ranking ranking(const char* function, BinCounts id, BinCounts ood, std::int64_t least) {
+  require_counts(function, id, ood, least);
+  Ranking ranking;
+  for (std::size_t i = id.size(); i-- > 0;) {
+    if (id[i] + ood[i] == 0) continue;
+    ranking.ties.push_back({id[i], ood[i]});
+    ranking.positives += id[i];
+    ranking.negatives += ood[i];
+  }
+  return ranking;
+}
+
 Ranking mirrored(Ranking ranking) {
   std::ranges::reverse(ranking.ties);
   for (Tie& tie : ranking.ties) std::swap(tie.positives, tie.negatives);

@@ -40,6 +40,8 @@ std::vector<std::int64_t> sorted_order_keys(Scores scores);
 
 /// ID is positive. Throws as require_scores.
 Ranking ranking(const char* function, Scores id, Scores ood, std::int64_t least = 1);
+/// As if all scores of a bin were equal. Throws as require_counts.
+Ranking ranking(const char* function, BinCounts id, BinCounts ood, std::int64_t least = 1);
 /// The same scores negated, with OOD positive.
 Ranking mirrored(Ranking ranking);
 

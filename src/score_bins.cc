@@ -156,12 +156,6 @@ Bins mirrored(Bins bins) {
   return bins;
 }
 
-Ranking as_ties(const Bins& bins) {
-  Ranking ranking{{}, bins.positives, bins.negatives};
-  for (const Bin& bin : bins.all) ranking.ties.push_back(bin.tie);
-  return ranking;
-}
-
 struct Bounds {
   double low = 0;
   double high = 0;
@@ -276,7 +270,7 @@ std::vector<std::int64_t> bin_counts(std::span<const float> scores, std::span<co
 BinnedMetrics binned_metrics(BinCounts id, BinCounts ood) {
   const Bins in = bins_of(id, ood), out = mirrored(in);
   BinnedMetrics metrics;
-  metrics.value = all_metrics(as_ties(in), kRate);
+  metrics.value = all_metrics(ranking("binned_metrics", id, ood), kRate);
   const auto set = [&](double Metrics::*metric, Bounds bounds) {
     // the value is one that the scores may have: only rounding puts it out of the bounds
     const double value = metrics.value.*metric;
