@@ -15,6 +15,7 @@ namespace ood {
 namespace {
 
 constexpr std::int64_t kLeastScores = 2;  // of a kind: how far one alone may be off is not known
+constexpr auto kAddToMean = "MeanAuroc.add";
 constexpr std::uint64_t kWords = std::uint64_t{1} << 32;  // that random numbers tell apart
 constexpr std::uint32_t kIdStream = 0x500, kOodStream = 0x501;
 
@@ -67,18 +68,6 @@ double variance_of_mean(const Components& of) {
   return variance_of_mean(of.id, of.id_scale()) + variance_of_mean(of.ood, of.ood_scale());
 }
 
-/// For a score in each bin, twice the number of those that are lower, equal ones counting one.
-VectorD twice_lower(BinCounts counts) {
-  VectorD twice(std::ssize(counts));
-  std::int64_t lower = 0;
-  std::ranges::transform(counts, twice.data(), [&](std::int64_t count) {
-    const std::int64_t both = 2 * lower + count;
-    lower += count;
-    return static_cast<double>(both);
-  });
-  return twice;
-}
-
 /// Clipped to [least, 1].
 Interval normal_interval(double value, double variance, double level, double least) {
   const double half = normal_two_sided(level) * std::sqrt(variance);
@@ -92,27 +81,29 @@ struct DeLong {
   double ood_variance;
 };
 
-/// Of scores in their order. As in Components, u and v are whole numbers until the end.
+/// Calls use(tie, 2 m u, 2 n v) for each value, the lowest first. As in Components, u and v are whole
+/// numbers.
+template <class Use>
+void for_each_component(const Ranking& ranking, const Use& use) {
+  std::int64_t id_lower = 0, ood_lower = 0;
+  for (auto tie = ranking.ties.rbegin(); tie != ranking.ties.rend(); ++tie) {
+    use(*tie, static_cast<double>(2 * ood_lower + tie->negatives),
+        static_cast<double>(2 * (ranking.positives - id_lower) - tie->positives));
+    id_lower += tie->positives;
+    ood_lower += tie->negatives;
+  }
+}
+
 DeLong delong(const Ranking& ranking) {
-  // use(tie, 2 m u, 2 n v), the lowest scores first
-  const auto for_each = [&](const auto& use) {
-    std::int64_t id_lower = 0, ood_lower = 0;
-    for (auto tie = ranking.ties.rbegin(); tie != ranking.ties.rend(); ++tie) {
-      use(*tie, static_cast<double>(2 * ood_lower + tie->negatives),
-          static_cast<double>(2 * (ranking.positives - id_lower) - tie->positives));
-      id_lower += tie->positives;
-      ood_lower += tie->negatives;
-    }
-  };
   const auto n = static_cast<double>(ranking.positives), m = static_cast<double>(ranking.negatives);
   double id_sum = 0, ood_sum = 0;
-  for_each([&](const Tie& tie, double u, double v) {
+  for_each_component(ranking, [&](const Tie& tie, double u, double v) {
     id_sum += static_cast<double>(tie.positives) * u;
     ood_sum += static_cast<double>(tie.negatives) * v;
   });
   const double id_mean = id_sum / n, ood_mean = ood_sum / m;
   double id_squares = 0, ood_squares = 0;
-  for_each([&](const Tie& tie, double u, double v) {
+  for_each_component(ranking, [&](const Tie& tie, double u, double v) {
     id_squares += static_cast<double>(tie.positives) * (u - id_mean) * (u - id_mean);
     ood_squares += static_cast<double>(tie.negatives) * (v - ood_mean) * (v - ood_mean);
   });
@@ -124,8 +115,7 @@ template <class SomeScores>
 Interval interval_of(SomeScores id, SomeScores ood, double level) {
   constexpr auto kFunction = "auroc_interval";
   require_level(kFunction, level);
-  const DeLong found = delong(ranking(kFunction, id, ood, kLeastScores));
-  return normal_interval(found.auroc, found.id_variance + found.ood_variance, level, 0);
+  return auroc_interval(ranking(kFunction, id, ood, kLeastScores), level);
 }
 
 /// Of two AUROCs whose difference has this variance. Where it is 0, all rows agree.
@@ -174,41 +164,45 @@ class Resampling {
 
 }  // namespace
 
+Interval auroc_interval(const Ranking& ranking, double level) {
+  const DeLong found = delong(ranking);
+  return normal_interval(found.auroc, found.id_variance + found.ood_variance, level, 0);
+}
+
 Interval auroc_interval(Scores id, Scores ood, double level) { return interval_of(id, ood, level); }
 
 Interval auroc_interval(BinCounts id, BinCounts ood, double level) {
   return interval_of(id, ood, level);
 }
 
-void MeanAuroc::add(Scores id, Scores ood) {
-  constexpr auto kFunction = "MeanAuroc.add";
-  if (id_counts_.size() > 0)
-    throw_invalid("{}: id has scores, expected counts as in the first set", kFunction);
-  if (sets_ > 0 && std::ssize(id) != id_shares_.size())
-    throw_invalid("{}: id has {} scores, expected {} as in the first set", kFunction, id.size(),
-                  id_shares_.size());
-  const DeLong set = delong(ranking(kFunction, id, ood, kLeastScores));
-  if (sets_ == 0) id_shares_ = VectorD::Zero(std::ssize(id));
-  id_shares_ += twice_lower(id, ood) / (2 * static_cast<double>(ood.size()));
-  ood_variance_ += set.ood_variance;
-  sum_ += set.auroc;
-  ++sets_;
-}
+void MeanAuroc::add(Scores id, Scores ood) { add(ranking(kAddToMean, id, ood, kLeastScores)); }
 
 void MeanAuroc::add(BinCounts id, BinCounts ood) {
-  constexpr auto kFunction = "MeanAuroc.add";
-  const Ranking ranked = ranking(kFunction, id, ood, kLeastScores);
-  const DeLong set = delong(ranked);
-  const VectorD id_counts =
-      Eigen::Map<const Eigen::Vector<std::int64_t, Eigen::Dynamic>>(id.data(), std::ssize(id))
-          .cast<double>();
+  add(ranking(kAddToMean, id, ood, kLeastScores));
+}
+
+void MeanAuroc::add(const Ranking& ranking) {
+  const Index values =
+      std::ranges::count_if(ranking.ties, [](const Tie& tie) { return tie.positives > 0; });
+  VectorD shares(values), counts(values);
+  Index next = 0;
+  for_each_component(ranking, [&](const Tie& tie, double u, double) {
+    if (tie.positives == 0) return;
+    shares[next] = u / (2 * static_cast<double>(ranking.negatives));
+    counts[next] = static_cast<double>(tie.positives);
+    ++next;
+  });
   if (sets_ == 0) {
-    id_shares_ = VectorD::Zero(id_counts.size());
-    id_counts_ = id_counts;
-  } else if (id_counts_.size() != id_counts.size() || id_counts_ != id_counts) {
-    throw_invalid("{}: id has other counts, expected those of the first set", kFunction);
+    id_shares_ = VectorD::Zero(values);
+    id_counts_ = std::move(counts);
+  } else if (const double n = id_counts_.sum(); n != static_cast<double>(ranking.positives)) {
+    throw_invalid("{}: id has {} scores, expected {} as in the first set", kAddToMean,
+                  ranking.positives, n);
+  } else if (id_counts_.size() != values || id_counts_ != counts) {
+    throw_invalid("{}: id has other scores, expected those of the first set", kAddToMean);
   }
-  id_shares_ += twice_lower(ood) / (2 * static_cast<double>(ranked.negatives));
+  const DeLong set = delong(ranking);
+  id_shares_ += shares;
   ood_variance_ += set.ood_variance;
   sum_ += set.auroc;
   ++sets_;
@@ -219,9 +213,8 @@ Interval MeanAuroc::interval(double level) const {
   require_level(kFunction, level);
   if (sets_ == 0) throw_invalid("{}: mean has 0 sets, expected 1 or more", kFunction);
   const auto sets = static_cast<double>(sets_);
-  const double of_id = id_counts_.size() > 0 ? variance_of_mean(id_shares_, id_counts_, sets)
-                                             : variance_of_mean(id_shares_, sets);
-  const double variance = of_id + ood_variance_ / (sets * sets);
+  const double variance =
+      variance_of_mean(id_shares_, id_counts_, sets) + ood_variance_ / (sets * sets);
   return normal_interval(sum_ / sets, variance, level, 0);
 }
 

@@ -37,7 +37,7 @@ double aupr_out_trapezoid(Scores id, Scores ood) {
 }
 
 Metrics compute_metrics(Scores id, Scores ood) {
-  return all_metrics(ranking("compute_metrics", id, ood), 0.95);
+  return all_metrics(ranking("compute_metrics", id, ood));
 }
 
 double accuracy(const MatrixView& logits, Labels labels) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "ood/intervals.h"
 #include "ood/metrics.h"
 #include "ood/score_bins.h"
 
@@ -54,7 +55,13 @@ struct PrecisionRecallAreas {
 };
 PrecisionRecallAreas precision_recall_areas(const Ranking& ranking);
 
+/// The rate of Metrics::fpr95 and fpr95_ood.
+inline constexpr double kMetricsRate = 0.95;
+
 /// All metrics of a ranking with ID positive; fpr95 and fpr95_ood at `tpr`.
-Metrics all_metrics(Ranking ranking, double tpr);
+Metrics all_metrics(Ranking ranking, double tpr = kMetricsRate);
+
+/// DeLong's interval of ood/intervals.h, with ID positive and two scores of each kind or more.
+Interval auroc_interval(const Ranking& ranking, double level = 0.95);
 
 }  // namespace ood

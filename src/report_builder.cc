@@ -9,6 +9,7 @@
 
 #include "errors.h"
 #include "named_metrics.h"
+#include "ranking.h"
 
 namespace ood {
 
@@ -82,14 +83,14 @@ void DetectorResults::set_id_counts(std::vector<std::int64_t> counts) {
   id_counts_ = std::move(counts);
 }
 
-/// Its interval is added, and that to the mean's.
-template <class SomeScores>
-void DetectorResults::add_row(ReportRow row, SomeScores id, SomeScores ood) {
+/// With its metrics and its interval, which is added to the mean's too.
+void DetectorResults::add_row(ReportRow row, Ranking ranking) {
   if (row.n_id > 1 && row.n_ood > 1) {
-    row.auroc_interval = auroc_interval(id, ood);
+    row.auroc_interval = auroc_interval(ranking);
     if (const std::size_t kind = number_of(row.kind); kind < mean_aurocs_.size())
-      mean_aurocs_[kind].add(id, ood);
+      mean_aurocs_[kind].add(ranking);
   }
+  row.metrics = all_metrics(std::move(ranking));
   rows_.push_back(std::move(row));
 }
 
@@ -102,8 +103,9 @@ void DetectorResults::add_set(std::string name, std::string kind, std::vector<do
                 .n_id = std::ssize(id),
                 .n_ood = std::ssize(scores),
                 .metrics = {}};
+  Ranking ranked;
   try {
-    row.metrics = compute_metrics(id, scores);
+    ranked = ranking("compute_metrics", id, scores);
   } catch (const std::invalid_argument& error) {  // finite rows, but scores beyond float32
     return fail(fmt::format("on {}: {}", name, error.what()));
   }
@@ -113,13 +115,13 @@ void DetectorResults::add_set(std::string name, std::string kind, std::vector<do
     if (all_scores_.empty()) all_scores_.assign(id.begin(), id.end());
     all_scores_.insert(all_scores_.end(), scores.begin(), scores.end());
   }
-  add_row(std::move(row), id, Scores(scores));
+  add_row(std::move(row), std::move(ranked));
   if (parts_.keep_scores) kept_scores_.push_back({std::move(name), std::move(scores)});
 }
 
 void DetectorResults::add_set_counts(std::string name, std::string kind, BinCounts counts) {
   const BinCounts id = id_counts_;
-  const BinnedMetrics metrics = binned_metrics(id, counts);
+  const MetricBounds bounds = binned_metrics(id, counts).bounds;
   const auto sum = [](BinCounts of) { return std::accumulate(of.begin(), of.end(), Index{0}); };
   add_row({.detector = timing.detector,
            .options = timing.options,
@@ -127,10 +129,10 @@ void DetectorResults::add_set_counts(std::string name, std::string kind, BinCoun
            .kind = std::move(kind),
            .n_id = sum(id),
            .n_ood = sum(counts),
-           .metrics = metrics.value,
+           .metrics = {},
            .auroc_interval = {},
-           .bounds = metrics.bounds},
-          id, counts);
+           .bounds = bounds},
+          ranking("binned_metrics", id, counts));
 }
 
 void ReportBuilder::leave_out(std::string detector, std::string reason) {

@@ -17,8 +17,6 @@ namespace ood {
 
 namespace {
 
-constexpr double kRate = 0.95;  // of Metrics
-
 std::uint32_t key_of(const char* function, std::span<const float> scores, std::size_t i) {
   if (std::isnan(scores[i])) throw_invalid("{}: score {} is NaN, expected a number", function, i);
   return ordered_bits(scores[i]);
@@ -179,7 +177,7 @@ Bounds rate_bounds(const Bins& bins) {
     accepted_positives += bin.tie.positives;
     through += bin.tie.negatives;
     if (!bin.open) before = through;
-    if (static_cast<double>(accepted_positives) / positives >= kRate) break;
+    if (static_cast<double>(accepted_positives) / positives >= kMetricsRate) break;
     before = through;
   }
   const auto negatives = static_cast<double>(bins.negatives);
@@ -270,7 +268,7 @@ std::vector<std::int64_t> bin_counts(std::span<const float> scores, std::span<co
 BinnedMetrics binned_metrics(BinCounts id, BinCounts ood) {
   const Bins in = bins_of(id, ood), out = mirrored(in);
   BinnedMetrics metrics;
-  metrics.value = all_metrics(ranking("binned_metrics", id, ood), kRate);
+  metrics.value = all_metrics(ranking("binned_metrics", id, ood));
   const auto set = [&](double Metrics::*metric, Bounds bounds) {
     // the value is one that the scores may have: only rounding puts it out of the bounds
     const double value = metrics.value.*metric;

@@ -224,7 +224,11 @@ TEST_CASE("MeanAuroc: agrees with the jackknife of the mean of counted pairs") {
       return sum / static_cast<double>(of.size() - 1);
     };
     ood::MeanAuroc sets;
-    for (std::size_t set = 1; set < arrays.size(); ++set) sets.add(arrays[0], arrays[set]);
+    Values same = arrays[0];  // in any order
+    for (std::size_t set = 1; set < arrays.size(); ++set) {
+      sets.add(same, arrays[set]);
+      std::ranges::shuffle(same, random);
+    }
     const double variance = jackknife_variance(arrays, {{0}, {1}, {2}, {3}}, mean);
     check_close(sets.interval(), clipped(mean(arrays), kNormal95 * std::sqrt(variance), 0), 1e-12);
 
@@ -445,6 +449,9 @@ TEST_CASE("intervals: errors name the function, the array and what is expected")
   mean.add(good, three);
   CHECK(message([&] { mean.add(three, good); }) ==
         "MeanAuroc.add: id has 3 scores, expected 2 as in the first set");
+  CHECK(message([&] {
+          mean.add(Values{1, 1}, good);
+        }) == "MeanAuroc.add: id has other scores, expected those of the first set");
   CHECK(message([&] { mean.interval(1); }) ==
         "MeanAuroc.interval: level is 1, expected a share in (0, 1)");
   check_close(mean.interval(), ood::auroc_interval(good, three), 1e-15);  // what failed is not in

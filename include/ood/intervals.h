@@ -15,6 +15,8 @@
 
 namespace ood {
 
+struct Ranking;
+
 /// A value, and the interval that covers the true one in a share `level` of repetitions.
 struct Interval {
   double value = 0;
@@ -56,24 +58,26 @@ Interval auroc_interval(BinCounts id, BinCounts ood, double level = 0.95);
 ///
 ///   sd^2 = Var_i(1/K sum_k u_ik) / n + 1/K^2 sum_k Var_j(v_jk) / m_k
 ///
-/// The same as auroc_interval for one set. Keeps n doubles, or two for each bin.
+/// The same as auroc_interval for one set. Keeps two doubles for each distinct ID score, or bin.
 class MeanAuroc {
  public:
-  /// id: the same rows in the same order each time. Throws std::invalid_argument, besides, if their
-  /// number differs from that of the first set.
+  /// id: the same scores each time, in any order. Throws std::invalid_argument, besides, if they are seen to
+  /// differ from those of the first set: in their number, or in how many of them are equal.
   void add(Scores id, Scores ood);
-  /// The same of counts in bins, as auroc_interval takes them. Throws std::invalid_argument, besides, if those
-  /// of id differ from the first set's, or that one was of scores.
+  /// The same of counts in bins, as auroc_interval takes them.
   void add(BinCounts id, BinCounts ood);
   /// Throws std::invalid_argument, besides, if no set was added.
   Interval interval(double level = 0.95) const;
 
  private:
+  friend class DetectorResults;  // ranks scores once for all that it reports of them
+  void add(const Ranking& ranking);
+
   Index sets_ = 0;
   double sum_ = 0;           // of the AUROCs
   double ood_variance_ = 0;  // sum_k Var_j(v_jk) / m_k
-  VectorD id_shares_;        // [n] or [bins], sum_k u_ik
-  VectorD id_counts_;        // [bins], of counts alone: how many scores have that share
+  VectorD id_shares_;        // [distinct ID scores, ascending] sum_k u_ik
+  VectorD id_counts_;        // how many scores have that share
 };
 
 struct BootstrapOptions {

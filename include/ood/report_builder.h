@@ -47,8 +47,7 @@ class DetectorResults {
  private:
   friend class ReportBuilder;
 
-  template <class SomeScores>
-  void add_row(ReportRow row, SomeScores id, SomeScores ood);
+  void add_row(ReportRow row, Ranking ranking);
 
   Diagnostics found_;
   ReportParts parts_;

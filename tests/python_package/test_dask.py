@@ -310,6 +310,31 @@ def test_evaluation_of_arrays(client: Any, shards: Any) -> None:
     assert "mutual_information" in left and left["layers"] and "energy" not in left
 
 
+def test_exact_metrics_of_many_partitions(client: Any, tmp_path: Path) -> None:
+    far = {"features": make_rows(3, 30_000)["features"] + 0.3}
+    splits = {"train": make_rows(1), "id_test": make_rows(2, 20_000)}
+    for features in (far["features"], splits["id_test"]["features"]):
+        features[::7] = features[0]  # ties, in all partitions
+    splits = {name: {key: rows[key] for key in ("features", "labels")} for name, rows in splits.items()}
+
+    def reports() -> list[dict[str, Any]]:
+        ood.write(tmp_path / "rows.h5", **splits, ood={"far": far | {"kind": "far"}})
+        here = quietly(ood.evaluate, tmp_path / "rows.h5", ["mahalanobis", "ssd"], curves=False)
+        lazily = {name: lazy_rows(rows, 4096) for name, rows in splits.items()}
+        there = quietly(ood.dask.evaluate, lazily | {"ood": {"far": lazy_rows(far, 4096) | {"kind": "far"}}},
+                        ["mahalanobis", "ssd"], client=client)
+        return [without_seconds(report) for report in (here, there)]
+
+    here, there = reports()
+    assert [row["detector"] for row in there["rows"]] == ["mahalanobis", "ssd"]
+    assert there["rows"] == here["rows"] and there["means"] == here["means"]
+    far["features"][20_001] = 3e38  # a finite row whose score is not
+    here, there = reports()
+    assert "on far: compute_metrics: ood score 20001 is NaN, expected a number" in [
+        left["reason"] for left in there["left_out"]]
+    assert there["left_out"] == here["left_out"] and there["rows"] == here["rows"]
+
+
 def test_counted_metrics_have_bounds_that_hold(client: Any, shards: Any, monkeypatch: Any) -> None:
     paths, joined = shards
     names = ["energy", "mahalanobis", "variation_ratio"]
