@@ -255,16 +255,17 @@ void bind_datasets(py::module_& module) {
       .def(
           "source",
           [](const py::object& self, const py::str& name,
-             const std::optional<std::pair<Index, Index>>& rows) {
+             const std::optional<std::pair<Index, Index>>& rows, std::optional<Index> classes) {
             const std::string split = bytes_of(name);
             const auto& file = py::cast<const Dataset&>(self);
             std::shared_ptr<BatchSource> source = with_os_errors([&] {
               py::gil_scoped_release release;
-              return rows ? file.source(split, rows->first, rows->second) : file.source(split);
+              return rows ? file.source(split, rows->first, rows->second, classes)
+                          : file.source(split);
             });
             return Source{std::move(source), self};
           },
-          py::arg("split"), py::arg("rows"));
+          py::arg("split"), py::arg("rows"), py::arg("classes") = py::none());
 
   py::class_<Writer>(module, "Writer")
       .def(py::init([](const std::filesystem::path& path, const std::string& model,

@@ -142,6 +142,14 @@ void bind_partitions(py::module_& module) {
       .def("accumulate", &accumulate, py::arg("reduction"), py::arg("first_row"), py::arg("pieces"))
       .def_property_readonly("info",
                              [](const Source& rows) { return to_python(rows.source->info()); });
+  static_cast<py::class_<Dataset>>(module.attr("Dataset"))
+      .def(
+          "info",
+          [](const Dataset& file, const py::str& split) {
+            return to_python(file.at(bytes_of(split)).source);
+          },
+          py::arg("split"),
+          "Of the source of a split, without the classes that labels alone tell.");
   module.attr("BLOCK_ROWS") = kBlockRows;
   module.attr("MERGE_WAYS") = kMergeWays;
 
@@ -162,6 +170,12 @@ void bind_partitions(py::module_& module) {
           "missing_fit_inputs",
           [](const DatasetInfo& info, const Model& model) {
             return missing_fit_inputs(info, *model.detector);
+          },
+          py::arg("model"))
+      .def(
+          "fit_split",
+          [](const DatasetInfo& info, const Model& model) {
+            return fit_split(info, *model.detector);
           },
           py::arg("model"))
       .def(

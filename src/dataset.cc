@@ -234,8 +234,9 @@ std::unique_ptr<BatchSource> Dataset::source(std::string_view split) const {
   return open_source(impl_, at(split));
 }
 
-std::unique_ptr<BatchSource> Dataset::source(std::string_view split, Index begin, Index end) const {
-  return open_source(impl_, at(split), begin, end);
+std::unique_ptr<BatchSource> Dataset::source(std::string_view split, Index begin, Index end,
+                                             std::optional<Index> classes) const {
+  return open_source(impl_, at(split), begin, end, classes);
 }
 
 std::string fingerprint(const std::filesystem::path& path) { return checksum(path); }

@@ -24,6 +24,7 @@ struct DatasetFile {
 std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
                                          const SplitInfo& split);
 std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
-                                         const SplitInfo& split, Index begin, Index end);
+                                         const SplitInfo& split, Index begin, Index end,
+                                         std::optional<Index> classes);
 
 }  // namespace ood

@@ -67,9 +67,11 @@ Index block_rows(const std::vector<FieldArray>& arrays) {
 
 class FileSource final : public BatchSource {
  public:
-  FileSource(std::shared_ptr<const DatasetFile> file, const SplitInfo& split)
+  FileSource(std::shared_ptr<const DatasetFile> file, const SplitInfo& split,
+             std::optional<Index> classes = {})
       : file_(std::move(file)), group_("/" + split.name), info_(split.source) {
-    if (info_.classes == 0 && info_.has.labels) info_.classes = classes_of_labels();
+    if (info_.classes == 0 && info_.has.labels)
+      info_.classes = classes ? *classes : classes_of_labels();
   }
 
   void restrict_to(Index begin, Index end) {
@@ -184,8 +186,9 @@ std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file
 }
 
 std::unique_ptr<BatchSource> open_source(std::shared_ptr<const DatasetFile> file,
-                                         const SplitInfo& split, Index begin, Index end) {
-  auto source = std::make_unique<FileSource>(std::move(file), split);
+                                         const SplitInfo& split, Index begin, Index end,
+                                         std::optional<Index> classes) {
+  auto source = std::make_unique<FileSource>(std::move(file), split, classes);
   source->restrict_to(begin, end);
   return source;
 }

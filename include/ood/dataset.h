@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -73,8 +74,11 @@ class Dataset {
   /// compressed array, four times 64 MiB or four times one larger chunk at most, and up to 256 MiB of chunks that reach from
   /// one block into the next. Valid on its own, also after the Dataset is gone. Throws as at() does.
   std::unique_ptr<BatchSource> source(std::string_view split) const;
-  /// The same over rows [begin, end) alone, at least one; its row 0 is row `begin` of the split.
-  std::unique_ptr<BatchSource> source(std::string_view split, Index begin, Index end) const;
+  /// The same over rows [begin, end) alone, at least one; its row 0 is row `begin` of the split. classes: as many as there
+  /// are in a split that has labels and neither logits nor a head. Without it they are counted, for which the labels of all
+  /// its rows are read, once for each Dataset.
+  std::unique_ptr<BatchSource> source(std::string_view split, Index begin, Index end,
+                                      std::optional<Index> classes = {}) const;
 
  private:
   struct Impl;
