@@ -116,11 +116,12 @@ def as_arrays(fields: Mapping[str, Any], name: str = "memory") -> _ood.Arrays:
     if "labels" in given:
         arrays["labels"] = as_labels(given["labels"])
     layers = {key: as_floats(value, f"layers/{key}") for key, value in given.get("layers", {}).items()}
-    head = None
-    if "head" in given:
-        try:
-            weight, bias = given["head"]
-        except (TypeError, ValueError):
-            raise TypeError("head has another form than expected: (weight [C, D], bias [C])") from None
-        head = as_floats(weight, "head weight"), as_floats(bias, "head bias", 1)
-    return _ood.Arrays(arrays, layers, head, name)
+    return _ood.Arrays(arrays, layers, as_head(given["head"]) if "head" in given else None, name)
+
+
+def as_head(head: Any) -> tuple[Floats, Floats]:
+    try:
+        weight, bias = head
+    except (TypeError, ValueError):
+        raise TypeError("head has another form than expected: (weight [C, D], bias [C])") from None
+    return as_floats(weight, "head weight"), as_floats(bias, "head bias", 1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import threading
 import uuid
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,8 +20,9 @@ from typing import Any
 
 from . import _ood
 from ._arrays import as_arrays
+from ._cluster_tasks import compute, failed, located, same, with_place
 from ._dask import delayed, distributed
-from ._partitions import Partition, PartitionedRows, sources
+from ._partitions import PartitionedRows, sources
 
 #: Summaries that are merged by one task.
 _MERGED = _ood.MERGE_WAYS
@@ -218,25 +218,6 @@ def _merge(recipe: Recipe, number: int, totals: Sequence[bytes], parts: Sequence
         return reduction.merge(list(parts))
 
 
-@contextmanager
-def located(place: str) -> Iterator[None]:
-    """Errors about rows say which ones these are."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        raise with_place(error, place) from error
-
-
-def with_place(error: BaseException, place: str) -> BaseException:
-    """An error of the same kind, where it is made of a text, that says the place."""
-    kind = type(error)
-    if kind in (ValueError, TypeError, OSError, RuntimeError, MemoryError, _ood.DomainError):
-        return kind(f"{place}: {error}")
-    if isinstance(error, (OSError, ValueError)):
-        return (OSError if isinstance(error, OSError) else ValueError)(f"{place}: {error!r}")
-    return RuntimeError(f"{place}: {kind.__name__}: {error}")
-
-
 # On the machine that asks for the fit.
 
 
@@ -265,48 +246,20 @@ class _Passes:
             parts = [merge(self._sent, number, totals, group, dask_key_name=name.format("merge") + f"-{merged + i}")
                      for i, group in enumerate(groups)]
             merged += len(groups)
-        total = compute(self._client, parts[0], self._progress)
+        self._totals.append(compute(self._client, parts[0], self._progress))
         try:
-            summary: bytes = total.result()
+            return bytes(self._totals[-1].result())
         except Exception as error:
-            if any(partition.place in str(error) for partition in partitions):
+            places = [partition.place for partition in partitions]
+            if any(place in str(error) for place in places) or (place := failed(self._client, leaves, places)) is None:
                 raise
-            if (partition := failed(self._client, leaves, partitions)) is None:
-                raise
-            raise with_place(error, partition.place) from error
-        except BaseException:
-            total.cancel()
-            raise
-        self._totals.append(total)
-        return summary
+            raise with_place(error, place) from error
 
-
-def same(value: Any) -> Any:
-    return value
-
-
-def compute(client: Any, tasks: Any, progress: bool) -> Any:
-    """Futures of these tasks; with a bar in the terminal, when they are done."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sending large graph")  # fitted state goes to one worker once
-        futures = client.compute(tasks)
-    if progress:
-        distributed.progress(futures, notebook=False)
-    return futures
-
-
-def failed(client: Any, tasks: Sequence[Any], partitions: Sequence[Partition]) -> Partition | None:
-    """The partition whose task has failed, or what that needs. To be told of tasks, one has to ask for them again."""
-    futures = compute(client, list(tasks), False)
-    try:
-        for future in distributed.as_completed(futures, timeout=10):
-            if future.status == "error":
-                return next(each for each, of in zip(partitions, futures) if of.key == future.key)
-    except distributed.TimeoutError:  # it was another task
-        pass
-    finally:
-        client.cancel(futures)
-    return None
+    def release(self) -> None:
+        """What is on the workers, and what runs there. Not left to the end of this object: an error holds it by its traceback,
+        and Dask's client the error."""
+        for future in [self._sent, *self._totals]:
+            future.release()
 
 
 def fit(client: Any, detector: str, options: dict[str, Any], rows: Mapping[str, PartitionedRows],
@@ -318,4 +271,5 @@ def fit(client: Any, detector: str, options: dict[str, Any], rows: Mapping[str, 
     try:
         return recipe.run(passes.reduce, 0)
     finally:
+        passes.release()
         client.run(forget, recipe.id, on_error="ignore")

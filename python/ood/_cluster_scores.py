@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from . import _ood
 from ._arrays import Floats
-from ._cluster_fit import compute, located, same, with_place
-from ._dask import delayed, distributed
+from ._cluster_tasks import compute, finished, located, same
+from ._dask import delayed
 from ._partitions import Partition, PartitionedRows, sources
 
 #: Scores of a detector that one machine makes exact metrics of: up to 2 GB there.
@@ -58,11 +58,13 @@ def _loaded(states: bytes) -> list[_Model]:
     return models
 
 
-def _score(models: Sequence[_Model], head: tuple[Any, Any] | None, count_right: bool, place: str, content: Any,
+def _score(models: Sequence[_Model], head: tuple[Any, Any] | None, count_right: bool, place: str, rows: int, content: Any,
            *arrays: Any) -> _Scored:
     with located(place):
-        return _Scored(*_ood.score_sources([each.model for each in models], sources(content, arrays, head, place),
-                                           count_right, 1))
+        pieces = sources(content, arrays, head, place)
+        if (found := sum(piece.rows for piece in pieces)) != rows:
+            raise ValueError(f"{found} rows were read, expected {rows}")
+        return _Scored(*_ood.score_sources([each.model for each in models], pieces, count_right, 1))
 
 
 def _summary(scored: _Scored) -> tuple[list[str], int | None, list[float]]:
@@ -99,16 +101,11 @@ class ClusterScores:
         partitions: list[Partition] = []
         for split, each in rows.items():
             for partition in each.partitions:
-                tasks.append(score(states, heads[id(each.head)], split == "id_test", partition.place, partition.content,
-                                   *partition.arrays, dask_key_name=f"ood-score-{name}-{len(tasks)}"))
+                tasks.append(score(states, heads[id(each.head)], split == "id_test", partition.place, partition.rows,
+                                   partition.content, *partition.arrays, dask_key_name=f"ood-score-{name}-{len(tasks)}"))
                 partitions.append(partition)
         futures = compute(client, tasks, progress)
-        places = {future.key: partition.place for future, partition in zip(futures, partitions)}
-        for future in distributed.as_completed(futures):
-            if future.status == "error" and (error := future.exception()) is not None:
-                client.cancel(futures)
-                place = places[future.key]
-                raise error if place in str(error) else with_place(error, place)
+        finished(futures, [partition.place for partition in partitions])
         left = iter(futures)
         self._futures = {split: list(itertools.islice(left, len(each.partitions))) for split, each in rows.items()}
 

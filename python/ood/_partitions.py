@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from . import _ood
-from ._arrays import as_arrays
+from ._arrays import Floats, as_array, as_arrays, as_head
+from ._cluster_tasks import compute, finished, located
 from ._dask import array as dask_array
-from .dataset import Dataset
+from ._dask import delayed
+from .dataset import Dataset, Split
 
 #: Rows of the nodes of ood/merge_tree.h: a partition of such rows has a summary of one sum.
 NODE_ROWS: list[int] = [_ood.BLOCK_ROWS * _ood.MERGE_WAYS**level for level in range(4)]
@@ -27,9 +29,11 @@ class Piece:
     split: str
     begin: int
     end: int
+    #: Of all rows, where labels alone tell them: they need not be read to count them.
+    classes: int = 0
 
     def source(self) -> _ood.Source:
-        return Dataset(self.path)._file.source(self.split, (self.begin, self.end))
+        return Dataset(self.path)._file.source(self.split, (self.begin, self.end), self.classes)
 
     def __str__(self) -> str:
         return f"rows {self.begin} to {self.end - 1} of /{self.split} in {self.path}"
@@ -57,7 +61,7 @@ class PartitionedRows:
     #: As `_ood.Source.info`.
     info: dict[str, Any]
     #: weight [C, D], bias [C]
-    head: tuple[Any, Any] | None
+    head: tuple[Floats, Floats] | None
     partitions: list[Partition]
 
 
@@ -86,16 +90,37 @@ _MOST_CLASSES = 2**24
 _AXES = {"labels": (0, 1), "copy_features": (1, 3), "copy_logits": (1, 3)}
 
 
+def _lazy(value: Any, name: str) -> Any:
+    """The array as Dask's. What is in memory is taken as one; what would have to be read for that is an error."""
+    if isinstance(value, dask_array.Array):
+        return value
+    expected = None
+    if hasattr(value, "to_dask_array"):
+        expected = "an array: take to_dask_array(lengths=True) of the table"
+    elif hasattr(value, "chunks"):  # of h5py, of Zarr
+        expected = "an array of Dask: take dask.array.from_array, or from_zarr"
+    elif isinstance(value, (str, bytes, os.PathLike, Dataset, Split)) or value is None:
+        expected = "an array"
+    if expected is not None:
+        raise TypeError(f"{name} has a {type(value).__module__}.{type(value).__name__}, expected {expected}")
+    return dask_array.from_array(as_array(value, name))
+
+
 def lazy_arrays(fields: Mapping[str, Any], where: str, known_lengths: bool = True) -> dict[str, Any]:
     """The arrays that are given, as Dask's, layers under "layers/NAME"; their kinds and shapes are checked."""
     known = {"features", "logits", "labels", "layers", "copy_features", "copy_logits"}
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"{where} has a {type(fields).__name__}, expected a mapping of arrays by name")
     given = {key: value for key, value in fields.items() if value is not None}
     if unknown := given.keys() - known:
         raise TypeError(f"{where}: unknown array {min(unknown)}, expected some of {', '.join(sorted(known))}")
-    given.update({f"layers/{layer}": array for layer, array in given.pop("layers", {}).items()})
+    layers = given.pop("layers", {})
+    if not isinstance(layers, Mapping):
+        raise TypeError(f"{where}: layers has a {type(layers).__name__}, expected a mapping of arrays by name")
+    given.update({f"layers/{layer}": array for layer, array in layers.items()})
     arrays = {}
     for name, value in given.items():
-        array = value if isinstance(value, dask_array.Array) else dask_array.from_array(np.asarray(value))
+        array = _lazy(value, f"{where}: {name}")
         axis, rank = _AXES.get(name, (0, 2))
         kinds, expected = ("iu", "integers") if name == "labels" else ("f", "floating-point numbers")
         if array.dtype.kind not in kinds:
@@ -110,16 +135,38 @@ def lazy_arrays(fields: Mapping[str, Any], where: str, known_lengths: bool = Tru
     for (one, rows), (other, others) in itertools.pairwise(lengths.items()):
         if rows != others and not (np.isnan(rows) and np.isnan(others)):
             raise ValueError(f"{where}: {one} has {rows} rows and {other} has {others}, expected the same number")
+        if np.isnan(rows) and (chunks := arrays[one].numblocks[_AXES.get(one, (0, 2))[0]]) != (
+                others := arrays[other].numblocks[_AXES.get(other, (0, 2))[0]]):
+            raise ValueError(f"{where}: {one} has {chunks} chunks of rows and {other} has {others}, expected the same number "
+                             "where their lengths are not known")
     return arrays
 
 
-def whole_rows(array: Any, name: str, row_chunks: tuple[int, ...]) -> Any:
-    """The array in chunks of these numbers of rows, each of all columns."""
+def no_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays of these widths, without rows: what the library says of them it says of all."""
+    return {name: np.empty([0 if axis == _AXES.get(name, (0, 2))[0] else length
+                            for axis, length in enumerate(array.shape)], array.dtype)
+            for name, array in arrays.items()}
+
+
+def whole_rows(array: Any, where: str, name: str, row_chunks: tuple[int, ...]) -> Any:
+    """The array in chunks of these numbers of rows, each of all columns. Chunks that have another shape than they should
+    are errors: cut to others, they would lose rows without a word."""
     axis, rank = _AXES.get(name, (0, 2))
+    array = array.map_blocks(_checked, f"{where}: {name}", dtype=array.dtype, meta=array._meta)
     columns = {each: -1 for each in range(rank) if each != axis}
     if any(np.isnan(rows) for rows in row_chunks):  # which cannot be changed
         return array.rechunk(columns)
     return array.rechunk(columns | {axis: row_chunks})
+
+
+def _checked(chunk: Any, name: str, block_info: Any = None) -> Any:
+    expected = block_info[None]["chunk-shape"]
+    if len(chunk.shape) != len(expected) or any(got != rows and not np.isnan(rows)
+                                                for got, rows in zip(chunk.shape, expected)):
+        begins = [begin for begin, _ in block_info[None]["array-location"]]
+        raise ValueError(f"{name} has a chunk of shape {list(chunk.shape)} at {begins}, expected {list(expected)}")
+    return chunk
 
 
 def widest(arrays: Mapping[str, Any]) -> tuple[int, ...]:
@@ -142,29 +189,47 @@ def rows_of_arrays(where: str, fields: Mapping[str, Any], head: tuple[Any, Any] 
     if not arrays:
         raise ValueError(f"{where} has no arrays, expected features, logits or others")
     if head is not None:
-        head = np.ascontiguousarray(head[0], np.float32), np.ascontiguousarray(head[1], np.float32)
-    # What the library makes of arrays of these widths without rows
-    none = {name: np.empty([0 if axis == _AXES.get(name, (0, 2))[0] else length
-                            for axis, length in enumerate(array.shape)], array.dtype)
-            for name, array in arrays.items()}
+        head = as_head(head)
+    none = no_rows(arrays)
     info = sources(list(none), list(none.values()), head, where)[0].info
     chunks = widest(arrays)
     info["rows"] = sum(chunks)
     if not info["rows"]:
         raise ValueError(f"{where} has 0 rows, expected 1 or more")
     if not info["classes"] and "labels" in arrays:
-        largest = int(client.compute(arrays["labels"].max()).result())
-        if largest >= _MOST_CLASSES:
-            raise ValueError(f"{where}/labels has {largest} as its largest, expected [0, {_MOST_CLASSES})")
-        info["classes"] = largest + 1
+        labels = arrays["labels"]
+        ends = list(itertools.accumulate(labels.chunks[0]))
+        tasks = labels.map_blocks(_largest, dtype=np.int64, chunks=((1,) * len(ends),)).to_delayed().ravel()
+        info["classes"] = _count_classes(where, tasks, [f"{where}, rows {end - rows} to {end - 1}" for rows, end in
+                                                        zip(labels.chunks[0], ends)], client)
 
     cuts = _cuts(info["rows"], max(chunks))
     row_chunks = tuple(end - begin for begin, end in itertools.pairwise(cuts))
-    delayed = [whole_rows(array, name, row_chunks).to_delayed().ravel() for name, array in arrays.items()]
+    delayed = [whole_rows(array, where, name, row_chunks).to_delayed().ravel() for name, array in arrays.items()]
     partitions = [Partition(first, count, f"{where}, rows {first} to {first + count - 1}", list(arrays),
                             tuple(chunks_of[i] for chunks_of in delayed))
                   for i, (first, count) in enumerate(zip(cuts, row_chunks))]
     return PartitionedRows(info, head, partitions)
+
+
+def _largest(labels: Any) -> Any:
+    """[1], -1 without labels."""
+    return np.array([labels.max(initial=-1)], np.int64)
+
+
+def _largest_of_pieces(pieces: Sequence[Piece], place: str) -> Any:
+    with located(place):
+        return _largest(np.concatenate([piece.source().read("labels") for piece in pieces]))
+
+
+def _count_classes(where: str, tasks: Sequence[Any], places: Sequence[str], client: Any) -> int:
+    """As many as labels tell, whose largest these tasks find."""
+    futures = compute(client, list(tasks), False)
+    finished(futures, places)
+    largest = int(np.max(client.gather(futures)))
+    if largest >= _MOST_CLASSES:
+        raise ValueError(f"{where}/labels has {largest} as its largest, expected [0, {_MOST_CLASSES})")
+    return largest + 1
 
 
 # Feature files.
@@ -177,7 +242,7 @@ class FeatureFile:
     path: str
     model: str
     id_dataset: str
-    #: (kind, info of the source) by name.
+    #: (kind, info of the source) by name; without the classes that labels alone tell.
     splits: dict[str, tuple[str, dict[str, Any]]]
 
 
@@ -197,8 +262,7 @@ class FeatureFiles:
             elif file.head is not None and self.head is not None and not all(map(np.array_equal, file.head, self.head)):
                 raise ValueError(f"{path}: /head is another one than that of {of_head}, expected the same network")
             self.files.append(FeatureFile(path, file.model, file.id_dataset, {
-                name: (split.kind, split._source().info) for name, split in file.splits.items()
-                if not name.startswith("csid/")}))
+                name: (split.kind, file._file.info(name)) for name, split in file.splits.items()}))
 
     @property
     def name(self) -> str:
@@ -214,8 +278,9 @@ class FeatureFiles:
     def length(self, split: str) -> int:
         return sum(file.splits[split][1]["rows"] for file in self.files if split in file.splits)
 
-    def rows(self, split: str, rows_each: int) -> PartitionedRows:
-        """The rows of the split in all files that have it, in partitions of `rows_each`."""
+    def rows(self, split: str, rows_each: int, client: Any = None) -> PartitionedRows:
+        """The rows of the split in all files that have it, in partitions of `rows_each`. client: to count the classes with,
+        where labels alone tell them."""
         having = [(file.path, file.splits[split][1]) for file in self.files if split in file.splits]
         if not having:
             raise ValueError(f"{self.name}: /{split} is missing")
@@ -224,19 +289,31 @@ class FeatureFiles:
             _require_same(path, other, first_path, info, split)
         name = info["name"] if len(having) == 1 else f"/{split} of {len(having)} files"
         info = info | {"name": name, "rows": self.length(split), "classes": max(each["classes"] for _, each in having)}
-        partitions: list[Partition] = []
-        pieces: list[Piece] = []
-        first = rows = 0
+        cut: list[list[Piece]] = []
+        room = 0
         for path, each in having:
             begin = 0
             while begin < each["rows"]:
-                end = min(each["rows"], begin + rows_each - rows)
-                pieces.append(Piece(path, split, begin, end))
-                rows, begin = rows + end - begin, end
-                if rows == rows_each or first + rows == info["rows"]:
-                    partitions.append(Partition(first, rows, " and ".join(map(str, pieces)), pieces))
-                    first, rows, pieces = first + rows, 0, []
+                if not room:
+                    cut.append([])
+                    room = rows_each
+                end = min(each["rows"], begin + room)
+                cut[-1].append(Piece(path, split, begin, end))
+                room, begin = room - (end - begin), end
+        places = [_place(pieces) for pieces in cut]
+        if client is not None and not info["classes"] and "labels" in info["has"]:
+            tasks = [delayed(_largest_of_pieces, pure=False)(pieces, place) for pieces, place in zip(cut, places)]
+            info["classes"] = _count_classes(name, tasks, places, client)
+            cut = [[replace(piece, classes=info["classes"]) for piece in pieces] for pieces in cut]
+        partitions = [Partition(first, sum(piece.end - piece.begin for piece in pieces), place, pieces)
+                      for first, pieces, place in zip(itertools.count(0, rows_each), cut, places)]
         return PartitionedRows(info, self.head if "head" in info["has"] else None, partitions)
+
+
+def _place(pieces: Sequence[Piece]) -> str:
+    """Of many, the first and the last."""
+    few = [str(piece) for piece in (pieces if len(pieces) <= 3 else [pieces[0], pieces[-1]])]
+    return " and ".join(few) if len(few) == len(pieces) else f"{few[0]}, and so on of {len(pieces)} files, to {few[1]}"
 
 
 def _require_same(path: str, info: dict[str, Any], first_path: str, first: dict[str, Any], split: str) -> None:

@@ -30,12 +30,13 @@ import numpy as np
 
 from . import _cluster_fit, _ood
 from ._arrays import Floats
-from ._cluster_fit import located
+from ._arrays import as_head
 from ._cluster_scores import EXACT_ROWS, ClusterScores
+from ._cluster_tasks import located
 from ._dask import array as dask_array
 from ._dask import delayed, distributed
-from ._partitions import (NODE_ROWS, FeatureFiles, PartitionedRows, Piece, lazy_arrays, rows_each, rows_of_arrays,
-                          whole_rows, widest)
+from ._partitions import (NODE_ROWS, FeatureFiles, PartitionedRows, Piece, lazy_arrays, no_rows, rows_each,
+                          rows_of_arrays, whole_rows, widest)
 from .dataset import Dataset
 from .detector import Detector, FitWarning
 from .report import Detectors, Report, choose, finished
@@ -65,6 +66,8 @@ def _cluster(client: Any) -> Iterator[Any]:
             with distributed.Client() as own:
                 yield own
             return
+    if not isinstance(client, distributed.Client):
+        raise TypeError(f"client has a {type(client).__name__}, expected a distributed.Client")
     if client.asynchronous:
         raise TypeError("client is asynchronous, expected one that waits for results: Client(..., asynchronous=False)")
     yield client
@@ -74,11 +77,19 @@ def _files(given: Any) -> FeatureFiles | None:
     """Feature files, or None for something else."""
     if isinstance(given, (str, os.PathLike, Dataset)):
         given = [given]
-    if not isinstance(given, (list, tuple)) or not given:
+    if not isinstance(given, (list, tuple)) or (given and not isinstance(given[0], (str, os.PathLike, Dataset))):
         return None
-    if not all(isinstance(each, (str, os.PathLike, Dataset)) for each in given):
-        return None
+    if not given:
+        raise ValueError("list of files is empty, expected one or more")
+    for i, each in enumerate(given):
+        if not isinstance(each, (str, os.PathLike, Dataset)):
+            raise TypeError(f"file {i} of {len(given)} is a {type(each).__name__}, expected a path or an open file")
     return FeatureFiles(given)
+
+
+def _require_detector(method: str, detector: Any) -> None:
+    if not isinstance(detector, Detector):
+        raise TypeError(f"{method}: detector has {detector!r}, expected a detector, such as ood.Mahalanobis()")
 
 
 def _require_blocks(method: str, partition_rows: int | None) -> None:
@@ -89,7 +100,8 @@ def _require_blocks(method: str, partition_rows: int | None) -> None:
 def _rows_of_splits(files: FeatureFiles, splits: Iterable[str], client: Any,
                     partition_rows: int | None) -> dict[str, PartitionedRows]:
     tasks = max(1, int(sum(client.nthreads().values())))  # that run at a time
-    return {split: files.rows(split, partition_rows or rows_each(files.length(split), tasks)) for split in splits}
+    return {split: files.rows(split, partition_rows or rows_each(files.length(split), tasks),
+                              client if _is_fitted_on(split) else None) for split in splits}
 
 
 def _is_fitted_on(split: str) -> bool:
@@ -105,35 +117,48 @@ def fit(detector: AnyDetector, X: Any = None, y: Any = None, *, features: Any = 
 
     X: a feature file or a list of them, whose rows are taken one file behind the other and whose splits are taken as the
     detector needs them; or the one Dask array that the detector scores, with y as the labels. Else Dask arrays by name,
-    as in `Detector.fit`; NumPy arrays too, where they are small. Lengths of chunks must be known.
+    as in `Detector.fit`; NumPy arrays too, where they are small. Lengths of chunks must be known. What `fitted_on` says of
+    one file it says here too; of more files, and of arrays, there is no fingerprint, and so no warning of `calibrate`.
 
     It is the fit of one machine: each of its passes over the rows is a task for each partition, which ends with a summary,
     and a tree of tasks that merge summaries; results travel back to every worker once. Partitions have 4,096, 32,768, 262,144
-    or 2,097,152 rows, what is next to the chunks of the widest array; of files, `partition_rows`, a multiple of 4,096.
+    or 2,097,152 rows, the most of these that a chunk of the widest array has, or nearly has (four fifths); of files,
+    `partition_rows`, a multiple of 4,096.
     Which summaries are merged with which depends on the rows alone: the result has the bits of one machine with the same
     instructions, for any chunks, files and workers, and also where workers were lost on the way.
 
     Detectors that keep rows (knn, nnguide, relation: option bank_share) keep the same ones as on one machine, and every worker
     has them all: so take a share that fits. fusion and layers keep the scores of the rows they are calibrated on.
 
-    client: a distributed.Client; without one that of this process, else one for the while, on all cores of this machine.
+    client: a distributed.Client; without one that of this process, else one for the while, on all cores of this machine: its
+    processes import the script, which has to call this under `if __name__ == "__main__":`.
     progress: a bar in the terminal; Dask's dashboard has the tasks by the names ood-DETECTOR-accumulate and -merge.
     Errors: those of `Detector.fit`, with the partition that they are about.
     """
     _require_blocks("fit", partition_rows)
+    _require_detector("fit", detector)
     model = detector._new_model()
     given = {"features": features, "logits": logits, "labels": labels, "layers": layers,
              "copy_features": copy_features, "copy_logits": copy_logits}
     files = _files(X)
     if not set(model.needs["fit"]) - {"head"} and not model.needs["outliers"]:  # no rows are read
         return detector.fit(head=head if files is None else files.head)
+    if files is None and partition_rows is not None:
+        raise TypeError("fit: partition_rows was given, which is of files: rechunk the arrays")
     with _cluster(client) as cluster:
         width = None
+        file = None
         if files is not None:
             detector._refuse(given | {"y": y, "head": head, "id_val": id_val, "ood_val": ood_val}, "fit", "files")
-            rows = _rows_of_splits(files, filter(_is_fitted_on, files.splits), cluster, partition_rows)
-            if missing := _dataset_info(files.name, rows, {}).missing_fit_inputs(model):
+            info = _dataset_info(files.name, {
+                split: files.rows(split, NODE_ROWS[-1]) for split in filter(_is_fitted_on, files.splits)}, {})
+            if missing := info.missing_fit_inputs(model):
                 raise ValueError(f"{model.name}.fit: {files.name}: {missing}")
+            used = info.fit_split(model).split(", ")
+            rows = _rows_of_splits(files, [split for split in files.splits if split in used or (
+                model.needs["outliers"] and split.startswith("ood_val/"))], cluster, partition_rows)
+            if len(files.files) == 1:  # which the cluster can read, perhaps at another speed than this machine
+                file = files.files[0].path, ", ".join(used), cluster.submit(_fingerprint, files.files[0].path, pure=False)
         else:
             given = detector._with_positional(model, given, X, y, "fit")
             sets: dict[str, Mapping[str, Any]] = {f"ood_val/{name}": each for name, each in (ood_val or {}).items()}
@@ -144,9 +169,12 @@ def fit(detector: AnyDetector, X: Any = None, y: Any = None, *, features: Any = 
             rows = {name: _rows_of_mapping(name, each, head, cluster) for name, each in sets.items()}
             if not rows:
                 raise ValueError(f"{model.name}.fit: no rows, expected {', '.join(model.needs['fit'])}")
-            for name in ("logits", "features"):
-                width = width if given[name] is None else given[name].shape[1]
+            for name, what in (("logits", "classes"), ("features", "dim")):
+                width = width if given[name] is None else rows["train"].info[what]
         fitted = _cluster_fit.fit(cluster, model.name, detector.get_params(), rows, progress)
+        if file is not None:
+            path, split, fingerprint = file
+            fitted.set_fitted_on(path, split, fingerprint.result())
     detector._model = fitted
     vars(detector).pop("n_features_in_", None)
     if width is not None:
@@ -156,8 +184,14 @@ def fit(detector: AnyDetector, X: Any = None, y: Any = None, *, features: Any = 
     return detector
 
 
+def _fingerprint(path: str) -> str:
+    return Dataset(path)._file.fingerprint
+
+
 def _rows_of_mapping(where: str, rows: Mapping[str, Any], head: tuple[Any, Any] | None,
                      client: Any) -> PartitionedRows:
+    if not isinstance(rows, Mapping):
+        raise TypeError(f"{where} has a {type(rows).__name__}, expected a mapping of arrays by name")
     rows = dict(rows)
     rows.pop("kind", None)
     own = rows.pop("head", None)
@@ -180,8 +214,10 @@ def score(detector: Detector, X: Any = None, *, split: str | None = None, featur
     X: the one Dask array that the detector scores, or a feature file or a list of them, with the `split`, whose rows are
     scored one file behind the other; else Dask arrays by name, as in `Detector.score`. A chunk of scores belongs to a chunk of
     the widest array, or to up to 32,768 rows of files. Nothing is read before the scores are computed, by any of Dask's
-    schedulers; the fitted state goes to each worker once. Rows of arrays that have NaN score NaN, of files they raise.
+    schedulers; the fitted state goes to each worker once. Rows of arrays that have NaN score NaN, of files they raise. An
+    array that cannot be read is an error of the task that reads it, which is Dask's, and not located here.
     """
+    _require_detector("score", detector)
     model = detector._scoring_model()
     given = {"features": features, "logits": logits, "layers": layers, "copy_features": copy_features,
              "copy_logits": copy_logits}
@@ -191,32 +227,40 @@ def score(detector: Detector, X: Any = None, *, split: str | None = None, featur
         detector._refuse(given | {"head": head}, "score", "files")
         if split is None:
             raise TypeError(f"{type(detector).__name__}: score has files but no split, expected split='id_test' or another")
-        rows = files.rows(split, NODE_ROWS[1])
-        missing = set(model.needs["score"]) - set(rows.info["has"])
-        if missing - ({"logits"} if {"features", "head"} <= set(rows.info["has"]) else set()):
-            raise ValueError(f"{model.name}.score: {rows.info['name']} has no {', no '.join(sorted(missing))}")
-        blocks = [dask_array.from_delayed(delayed(_score_pieces)(state, partition.content, partition.place),
-                                          (partition.rows,), np.float32, meta=np.empty(0, np.float32))
-                  for partition in rows.partitions]
-        return dask_array.concatenate(blocks)
+        return _score_files(files, split, model, state)
     if split is not None:
         raise TypeError(f"{type(detector).__name__}: score has a split but no files, expected both or none")
     given = detector._with_positional(model, given, X, None, "score")
     arrays = lazy_arrays(given, "score", known_lengths=False)
     if not arrays:
         raise TypeError(f"{model.name}.score: no arrays, expected {', '.join(model.needs['score'])}")
+    if head is not None:
+        head = as_head(head)
+    none = no_rows(arrays)
+    _score_arrays(detector, list(none), head, *none.values())  # what is missing, what does not fit
     chunks = widest(arrays)
     operands: list[Any] = []
     for i, (name, array) in enumerate(arrays.items()):
         axes = tuple(axis if axis == "n" else f"{axis}{i}" for axis in
                      (("K", "n", "D") if name.startswith("copy") else ("n", "D")))
-        operands += [whole_rows(array, name, chunks), axes]
+        operands += [whole_rows(array, "score", name, chunks), axes]
     sent = None if head is None else delayed(tuple)(head)  # in one task
-    # Where a chunk begins, for errors
-    begins = dask_array.from_array(np.cumsum([0, *chunks[:-1]]).astype(float), chunks=1, name=False)
     return dask_array.blockwise(
-        _score_arrays, ("n",), state, None, list(arrays), None, sent, None, begins, ("n",), *operands, dtype=np.float32,
+        _score_arrays, ("n",), state, None, list(arrays), None, sent, None, *operands, dtype=np.float32,
         meta=np.empty(0, np.float32), concatenate=True, align_arrays=False, adjust_chunks={"n": chunks})
+
+
+def _score_files(files: FeatureFiles, split: str, model: _ood.Model, state: Any) -> Any:
+    rows = files.rows(split, NODE_ROWS[1])
+    missing = set(model.needs["score"]) - set(rows.info["has"])
+    if {"features", "head"} <= set(rows.info["has"]):
+        missing.discard("logits")
+    if missing:
+        raise ValueError(f"{model.name}.score: {rows.info['name']} has no {', no '.join(sorted(missing))}")
+    score_pieces, none = delayed(_score_pieces), np.empty(0, np.float32)
+    return dask_array.concatenate([
+        dask_array.from_delayed(score_pieces(state, partition.content), (partition.rows,), np.float32, meta=none)
+        for partition in rows.partitions])
 
 
 def _loaded(state: bytes) -> Detector:
@@ -225,18 +269,19 @@ def _loaded(state: bytes) -> Detector:
     return detector
 
 
-def _score_arrays(detector: Detector, names: list[str], head: tuple[Any, Any] | None, begin: Any,
-                  *arrays: Any) -> Floats:
+def _score_arrays(detector: Detector, names: list[str], head: tuple[Any, Any] | None, *arrays: Any) -> Floats:
     fields: dict[str, Any] = dict(zip(names, arrays))
     layers = {name.removeprefix("layers/"): fields.pop(name) for name in names if name.startswith("layers/")}
-    with located(f"chunk of rows from {begin[0]:.0f}"):
-        return detector.score(**fields, layers=layers or None, head=head, threads=1)
+    return detector.score(**fields, layers=layers or None, head=head, threads=1)
 
 
-def _score_pieces(detector: Detector, pieces: list[Piece], place: str) -> Floats:
-    with located(place):
-        model = detector._scoring_model()
-        return np.concatenate([model.score_source(piece.source(), 1, "cpu") for piece in pieces])
+def _score_pieces(detector: Detector, pieces: list[Piece]) -> Floats:
+    model = detector._scoring_model()
+    scores = []
+    for piece in pieces:
+        with located(str(piece)):
+            scores.append(model.score_source(piece.source(), 1, "cpu"))
+    return np.concatenate(scores)
 
 
 # Evaluation.
@@ -264,6 +309,7 @@ def evaluate(data: Files | Mapping[str, Any], detectors: Detectors = None, *, wi
     without = [without] if isinstance(without, str) else list(without)
     with _cluster(client) as cluster:
         name, texts, rows, kinds = _evaluated(data, cluster, partition_rows)
+        rows = {split: each for split, each in rows.items() if not split.startswith("csid/")}
         sets = [split for split in rows if split.startswith("ood/")]
         for left in without:
             if f"ood/{left}" not in sets:
@@ -339,11 +385,20 @@ def _evaluated(data: Any, client: Any, partition_rows: int | None) -> tuple[
     known = {"train", "id_val", "id_test", "ood", "ood_val", "head", "model", "id_dataset"}
     if unknown := data.keys() - known:
         raise TypeError(f"evaluate: unknown entry {min(unknown)}, expected some of {', '.join(sorted(known))}")
+    if partition_rows is not None:
+        raise TypeError("evaluate: partition_rows was given, which is of files: rechunk the arrays")
     splits = {name: data[name] for name in ("train", "id_val", "id_test") if data.get(name) is not None}
     for group in ("ood_val", "ood"):
-        splits.update({f"{group}/{name}": each for name, each in (data.get(group) or {}).items()})
+        if not isinstance(sets := data.get(group) or {}, Mapping):
+            raise TypeError(f"evaluate: {group} has a {type(sets).__name__}, expected sets by name")
+        splits.update({f"{group}/{name}": each for name, each in sets.items()})
+    for name, each in splits.items():
+        kinds_of_set = ("", "near", "far") if "/" in name else ("",)
+        if isinstance(each, Mapping) and (kind := each.get("kind") or "") not in kinds_of_set:
+            raise ValueError(f"evaluate: {name} has kind {kind}, expected "
+                             f"{'near or far' if '/' in name else 'none, which sets of outliers alone have'}")
     rows = {name: _rows_of_mapping(name, each, data.get("head"), client) for name, each in splits.items()}
-    kinds = {name: str(each["kind"]) for name, each in splits.items() if "kind" in each}
+    kinds = {name: each["kind"] for name, each in splits.items() if each.get("kind")}
     return "Dask arrays", {key: data[key] for key in ("model", "id_dataset") if key in data}, rows, kinds
 
 

@@ -600,7 +600,7 @@ def test_an_asynchronous_client_is_refused() -> None:
     class Asynchronous:
         asynchronous = True
 
-    with pytest.raises(TypeError, match="client is asynchronous"):
+    with pytest.raises(TypeError, match="client has a Asynchronous, expected a distributed.Client"):
         ood.dask.fit(ood.Ssd(), lazy(make_rows(1, 5000)["features"]), client=Asynchronous())
 
 
