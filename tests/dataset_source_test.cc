@@ -81,6 +81,11 @@ TEST_CASE("dataset source: some of the rows") {
                                                        static_cast<std::size_t>(end - begin))));
     CHECK(blocks_of(*source, {.features = true}).front().first == 0);
   }
+  CHECK(dataset.source("train", 5, 9, 40)->info().classes == 40);  // as it is told
+  const auto told_too_few = dataset.source("train", 0, 2500, 3);
+  CHECK_THROWS_WITH_AS(stream(*told_too_few, {.labels = true}, {}, [](const Batch&) {}),
+                       doctest::Contains("labels has 7 at row 1, expected [0, 3)"),
+                       std::invalid_argument);
   CHECK_THROWS_WITH_AS(dataset.source("train", 7, 2501),
                        ((folder / "some.h5").string() +
                         ": /train: rows 7 to 2501 are asked for, expected some of its 2500")
@@ -88,6 +93,21 @@ TEST_CASE("dataset source: some of the rows") {
                        std::invalid_argument);
   CHECK_THROWS_AS(dataset.source("train", 7, 7), std::invalid_argument);
   CHECK_THROWS_AS(dataset.source("train", -1, 7), std::invalid_argument);
+}
+
+TEST_CASE("dataset source: who says the number of classes spares the reading of all labels") {
+  const TemporaryFolder folder;
+  const auto path = folder / "some.h5";
+  {
+    RawFile file(path);
+    file.floats("/train/features", {3, 2}, number);
+    file.labels("/train/labels", {0, std::int64_t{1} << 40, 1});  // cannot be counted
+  }
+  const Dataset dataset(path);
+  CHECK_THROWS_AS(dataset.source("train"), std::invalid_argument);
+  const auto source = dataset.source("train", 2, 3, 2);
+  CHECK(source->info().classes == 2);
+  CHECK(gather(*source).labels == std::vector<std::int64_t>{1});
 }
 
 TEST_CASE("dataset source: blocks are consecutive, bounded and aligned with the chunks") {

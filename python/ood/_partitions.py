@@ -127,7 +127,7 @@ def lazy_arrays(fields: Mapping[str, Any], where: str, known_lengths: bool = Tru
             raise TypeError(f"{where}: {name} has dtype {array.dtype}, expected {expected}")
         if array.ndim != rank:
             raise ValueError(f"{where}: {name} has {array.ndim} axes, expected {rank}")
-        if known_lengths and any(np.isnan(length) for length in array.shape):
+        if any(np.isnan(length) for each, length in enumerate(array.shape) if known_lengths or each != axis):
             raise ValueError(f"{where}: {name} has chunks of unknown length, expected known ones: take "
                              "compute_chunk_sizes() of an array, or to_dask_array(lengths=True) of a table")
         arrays[name] = array
@@ -142,10 +142,10 @@ def lazy_arrays(fields: Mapping[str, Any], where: str, known_lengths: bool = Tru
     return arrays
 
 
-def no_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays of these widths, without rows: what the library says of them it says of all."""
-    return {name: np.empty([0 if axis == _AXES.get(name, (0, 2))[0] else length
-                            for axis, length in enumerate(array.shape)], array.dtype)
+def rows_like(arrays: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Arrays of these widths, of NaN: what the library says of them it says of all."""
+    return {name: np.full([rows if axis == _AXES.get(name, (0, 2))[0] else length
+                           for axis, length in enumerate(array.shape)], np.nan if array.dtype.kind == "f" else 0, array.dtype)
             for name, array in arrays.items()}
 
 
@@ -190,7 +190,7 @@ def rows_of_arrays(where: str, fields: Mapping[str, Any], head: tuple[Any, Any] 
         raise ValueError(f"{where} has no arrays, expected features, logits or others")
     if head is not None:
         head = as_head(head)
-    none = no_rows(arrays)
+    none = rows_like(arrays, 0)
     info = sources(list(none), list(none.values()), head, where)[0].info
     chunks = widest(arrays)
     info["rows"] = sum(chunks)

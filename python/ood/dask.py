@@ -35,7 +35,7 @@ from ._cluster_scores import EXACT_ROWS, ClusterScores
 from ._cluster_tasks import located
 from ._dask import array as dask_array
 from ._dask import delayed, distributed
-from ._partitions import (NODE_ROWS, FeatureFiles, PartitionedRows, Piece, lazy_arrays, no_rows, rows_each,
+from ._partitions import (NODE_ROWS, FeatureFiles, PartitionedRows, Piece, lazy_arrays, rows_each, rows_like,
                           rows_of_arrays, whole_rows, widest)
 from .dataset import Dataset
 from .detector import Detector, FitWarning
@@ -236,8 +236,8 @@ def score(detector: Detector, X: Any = None, *, split: str | None = None, featur
         raise TypeError(f"{model.name}.score: no arrays, expected {', '.join(model.needs['score'])}")
     if head is not None:
         head = as_head(head)
-    none = no_rows(arrays)
-    _score_arrays(detector, list(none), head, *none.values())  # what is missing, what does not fit
+    one = rows_like(arrays, 1)
+    _score_arrays(detector, list(one), head, *one.values())  # what is missing, what does not fit
     chunks = widest(arrays)
     operands: list[Any] = []
     for i, (name, array) in enumerate(arrays.items()):

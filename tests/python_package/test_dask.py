@@ -22,6 +22,8 @@ import ood
 distributed = pytest.importorskip("distributed", reason="needs dask: pip install 'libood[dask]'")
 da = pytest.importorskip("dask.array", reason="needs dask: pip install 'libood[dask]'")
 
+import dask  # noqa: E402
+
 import ood.dask  # noqa: E402
 from ood import _cluster_fit, _ood  # noqa: E402
 from ood._arrays import as_arrays  # noqa: E402
@@ -186,6 +188,39 @@ def test_files_are_one_behind_the_other(client: Any, shards: Any, name: str, par
     assert same_bits(there.score(rows), here.score(rows))
     if name != "fusion":  # says which file it was calibrated on
         assert state(there) == state(here)
+
+
+def test_classes_that_labels_alone_tell(client: Any, tmp_path: Path) -> None:
+    """Neither logits nor a head: a file's labels are read once for the fit, by tasks, and not for scores."""
+    paths = [tmp_path / f"part{i}.h5" for i in range(3)]
+    rows = [make_rows(i, size) for i, size in enumerate((5000, 4100, 7001))]
+    for path, each in zip(paths, rows):
+        few = np.minimum(each["labels"], 1) if path == paths[0] else each["labels"]  # a class that is not in the first
+        ood.write(path, train={"features": each["features"], "labels": few}, gzip_level=0)
+        each["labels"] = few
+    joined = {name: np.concatenate([each[name] for each in rows]) for name in ("features", "labels")}
+    here = ood.Mahalanobis().fit(**joined)
+    there = ood.dask.fit(ood.Mahalanobis(), paths, client=client)
+    assert state(there) == state(here)
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(paths[1], "r+") as file:  # labels that are none: who reads them fails
+        file["train/labels"][5] = -7
+    scores = ood.dask.score(there, paths, split="train")
+    assert same_bits(scores.compute(scheduler="threads"), here.score(joined["features"]))
+    with pytest.raises(ValueError, match="labels"):
+        ood.dask.fit(ood.Mahalanobis(), paths, client=client)
+
+
+def test_a_fit_on_one_file_is_known_again(client: Any, shards: Any) -> None:
+    paths, joined = shards
+    for detector in (ood.Mahalanobis, ood.TemperatureScaling, ood.Knn):
+        here, there = quietly(detector().fit, ood.open(joined)), quietly(ood.dask.fit, detector(), joined, client=client)
+        assert there.fitted_on == here.fitted_on
+        assert there.fitted_on.fingerprint
+        with pytest.warns(UserWarning, match="rows that it was fitted on"):
+            there.calibrate(ood.open(joined).splits[there.fitted_on.split])
+    several = ood.dask.fit(ood.Mahalanobis(), paths, client=client)
+    assert several.fitted_on.split == "train" and not several.fitted_on.fingerprint
 
 
 def test_zarr_and_hdf5_arrays(client: Any, tmp_path: Path) -> None:
@@ -368,6 +403,18 @@ def test_counted_metrics_have_bounds_that_hold(client: Any, shards: Any, monkeyp
     assert "counts of scores in bins" in coarse.to_table()
 
 
+def test_shifted_rows_are_scored_and_left_out_of_reports(client: Any, tmp_path: Path) -> None:
+    path = tmp_path / "csid.h5"
+    with ood.Writer(path) as writer:
+        for i, split in enumerate(["train", "id_test", "csid/fog", "ood/noise"]):
+            writer.append(split, features=make_rows(i, 5000)["features"])
+    report = ood.dask.evaluate(path, "ssd", curves=True, client=client)
+    assert without_seconds(report) == without_seconds(ood.evaluate(path, "ssd"))
+    detector = ood.dask.fit(ood.Ssd(), path, client=client)
+    assert same_bits(ood.dask.score(detector, path, split="csid/fog").compute(scheduler="threads"),
+                     detector.score(make_rows(2, 5000)["features"]))
+
+
 def test_evaluation_errors(client: Any, shards: Any) -> None:
     paths, _ = shards
     with pytest.raises(ValueError, match="evaluate: energy is there twice"):
@@ -380,6 +427,19 @@ def test_evaluation_errors(client: Any, shards: Any) -> None:
         ood.dask.evaluate(paths, ["energy"], exact_rows=100, curves=True, client=client)
     with pytest.raises(TypeError, match="unknown entry idtest"):
         ood.dask.evaluate({"idtest": {}}, client=client)
+    logits = {"logits": lazy(make_rows(1)["logits"])}
+    with pytest.raises(ValueError, match="ood/noise has kind middling, expected near or far"):
+        ood.dask.evaluate({"id_test": logits, "ood": {"noise": {**logits, "kind": "middling"}}}, client=client)
+    with pytest.raises(ValueError, match="id_test has kind near, expected none"):
+        ood.dask.evaluate({"id_test": {**logits, "kind": "near"}, "ood": {"noise": logits}}, client=client)
+    with pytest.raises(TypeError, match="ood has a list, expected sets by name"):
+        ood.dask.evaluate({"id_test": logits, "ood": [logits]}, client=client)
+    with pytest.raises(TypeError, match="ood/noise has a Array, expected a mapping of arrays by name"):
+        ood.dask.evaluate({"id_test": logits, "ood": {"noise": logits["logits"]}}, client=client)
+    with pytest.raises(TypeError, match="partition_rows was given, which is of files"):
+        ood.dask.evaluate({"id_test": logits, "ood": {"noise": logits}}, partition_rows=4096, client=client)
+    with pytest.raises(ValueError, match="no set of outliers"):
+        ood.dask.evaluate({"id_test": logits}, client=client)
 
 
 # Faults.
@@ -488,6 +548,82 @@ def test_a_chunk_that_cannot_be_read_is_named(client: Any) -> None:
                           client=client)
 
 
+def test_what_is_on_the_cluster_outlives_a_fit_that_fails(client: Any) -> None:
+    features = make_rows(1, 20 * 4096)["features"]
+
+    def load(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        if block_info[0]["chunk-location"][0] == 11:
+            raise OSError("disk on fire")
+        return block
+
+    kept = client.persist(da.from_array(features, chunks=(4096, -1)))
+    other = client.submit(lambda: 42, pure=False)
+    broken = kept.map_blocks(load, dtype=np.float32, meta=np.empty((0, 0), "f4"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="train, rows 45056 to 49151: disk on fire"):
+            ood.dask.fit(ood.Ssd(), broken, client=client)
+        with pytest.raises(OSError, match="ood/noise, rows 45056 to 49151: disk on fire"):
+            ood.dask.evaluate({"id_test": {"logits": kept}, "ood": {"noise": {"logits": broken}}}, "energy", client=client)
+    assert other.result() == 42
+    assert client.gather(client.compute(kept.sum())) == pytest.approx(features.sum(dtype=np.float64), rel=1e-4)
+    for _ in range(50):  # what is released goes when the scheduler comes to it
+        if len(client.futures) == kept.npartitions + 1:
+            break
+        time.sleep(0.1)
+    assert len(client.futures) == kept.npartitions + 1
+
+
+def as_chunks(array: np.ndarray, said: tuple[int, ...], found: tuple[int, ...]) -> Any:
+    """Chunks that have other numbers of rows than they say."""
+    ends = np.cumsum(found)
+    chunks = [array[end - rows:end] for rows, end in zip(found, ends)]
+    return da.concatenate([da.from_delayed(dask.delayed(chunk), (rows, *array.shape[1:]), array.dtype)
+                           for chunk, rows in zip(chunks, said)])
+
+
+@pytest.mark.parametrize("said, found", [
+    ((4096, 900), (4096, 800)), ((4096, 900), (4096, 904)), ((5000,), (4900,)), ((5000,), (5100,)), ((8192,), (4096,)),
+    ((3000, 3000), (2990, 3010)), ((3000, 3000), (3010, 2990)), ((3000, 3000, 2192), (3000, 3096, 2096))])
+def test_chunks_of_other_lengths_are_refused(client: Any, said: tuple[int, ...], found: tuple[int, ...]) -> None:
+    rows = make_rows(1, sum(found))
+    features, logits = (as_chunks(rows[name], said, found) for name in ("features", "logits"))
+    pattern = r"train, rows \d+ to \d+: .*features has a chunk of shape .* at .*, expected"
+    with pytest.raises(ValueError, match=pattern):
+        ood.dask.fit(ood.Ssd(), features, client=client)
+    good = {"logits": lazy(make_rows(2, 3000)["logits"])}
+    with pytest.raises(ValueError, match=r"id_test, rows \d+ to \d+: .*logits has a chunk of shape"):
+        ood.dask.evaluate({"id_test": {"logits": logits}, "ood": {"noise": good}}, "energy", client=client)
+    with pytest.raises(ValueError, match=r"score: logits has a chunk of shape"):
+        ood.dask.score(ood.Energy(), logits).compute(scheduler="threads")
+    # where another array sets the chunks
+    with pytest.raises(ValueError, match="train, rows .*: labels has a chunk of shape"):
+        ood.dask.fit(ood.Mahalanobis(), lazy(make_rows(1, sum(said))["features"]), as_chunks(rows["labels"], said, found),
+                     client=client)
+
+
+def test_labels_that_cannot_be_read_are_named(client: Any, tmp_path: Path) -> None:
+    rows = make_rows(1, 3 * 4096)
+
+    def load(block: np.ndarray, block_info: Any = None) -> np.ndarray:
+        if block_info[0]["chunk-location"][0] == 2:
+            raise OSError("disk on fire")
+        return block
+
+    broken = da.from_array(rows["labels"], chunks=3000).map_blocks(load, dtype=np.int64, meta=np.empty(0, np.int64))
+    with pytest.raises(OSError, match="train, rows 6000 to 8999: disk on fire"):  # when they are counted
+        ood.dask.fit(ood.Mahalanobis(), lazy(rows["features"]), broken, client=client)
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "labels.h5"
+    ood.write(path, train={"features": rows["features"], "labels": rows["labels"]}, gzip_level=4)
+    with h5py.File(path) as file:
+        chunk = file["train/labels"].id.get_chunk_info(0)
+    with open(path, "r+b") as raw:
+        raw.seek(chunk.byte_offset + chunk.size // 2)
+        raw.write(b"\xff" * 16)
+    with pytest.raises(OSError, match=rf"rows \d+ to \d+ of /train in {path}"):
+        ood.dask.fit(ood.Mahalanobis(), path, client=client)
+
+
 def test_rows_that_are_no_numbers_are_named(client: Any, shards: Any, tmp_path: Path) -> None:
     features = make_rows(1, 9000)["features"].copy()
     features[8500, 2] = np.nan
@@ -562,6 +698,59 @@ def test_wrong_input(client: Any, shards: Any, tmp_path: Path) -> None:
         ood.dask.fit(ood.Ssd(), [shards[0][0], other], client=client)
     with pytest.raises(FileNotFoundError):
         ood.dask.fit(ood.Ssd(), [tmp_path / "none.h5"], client=client)
+    with pytest.raises(ValueError, match="list of files is empty"):
+        ood.dask.fit(ood.Ssd(), [], client=client)
+    with pytest.raises(TypeError, match="file 1 of 2 is a ndarray, expected a path or an open file"):
+        ood.dask.fit(ood.Ssd(), [shards[0][0], rows["features"]], client=client)
+    with pytest.raises(TypeError, match="fit: detector has 'ssd', expected a detector"):
+        ood.dask.fit("ssd", features, client=client)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match="partition_rows was given, which is of files"):
+        ood.dask.fit(ood.Ssd(), features, partition_rows=4096, client=client)
+    with pytest.raises(TypeError, match="layers has a Array, expected a mapping of arrays by name"):
+        ood.dask.fit(ood.Ssd(), layers=features, client=client)  # type: ignore[arg-type]
+
+
+def test_scores_of_wrong_input(shards: Any) -> None:
+    """Said when they are asked for, not when they are computed."""
+    rows = make_rows(1, 5000)
+    detector = ood.Mahalanobis().fit(features=rows["features"], labels=rows["labels"])
+    with pytest.raises(TypeError, match="detector has 'energy', expected a detector"):
+        ood.dask.score("energy", lazy(rows["logits"]))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"features has {DIM - 1} columns, expected {DIM}"):
+        ood.dask.score(detector, lazy(rows["features"][:, 1:]))
+    with pytest.raises(TypeError, match="no arrays, expected features"):
+        ood.dask.score(detector)
+    with pytest.raises(ValueError, match="mahalanobis.*features"):
+        ood.dask.score(detector, logits=lazy(rows["logits"]))
+    with pytest.raises(TypeError, match="split but no files"):
+        ood.dask.score(detector, lazy(rows["features"]), split="train")
+    with pytest.raises(TypeError, match="head has another form"):
+        ood.dask.score(ood.Energy(), features=lazy(rows["features"]), head=3)
+    one, other = lazy(rows["features"], rows=1000), lazy(rows["logits"], rows=2500)
+    with pytest.raises(ValueError, match="features has 5 chunks of rows and logits has 2"):  # of unknown lengths
+        ood.dask.score(ood.Gen(), features=one[one[:, 0] > -9], logits=other[other[:, 0] > -99])
+
+
+def test_what_is_no_array_is_refused(client: Any, tmp_path: Path) -> None:
+    """Tables, and what would be read here as a whole."""
+    zarr, h5py = pytest.importorskip("zarr"), pytest.importorskip("h5py")
+    dataframe = pytest.importorskip("dask.dataframe")
+    pandas = pytest.importorskip("pandas")
+    rows = make_rows(1, 5000)["features"]
+    with h5py.File(tmp_path / "rows.h5", "w") as file:
+        file.create_dataset("features", data=rows)
+        stored = zarr.open(tmp_path / "rows.zarr", mode="w", shape=rows.shape, dtype=np.float32)
+        table = dataframe.from_pandas(pandas.DataFrame(rows), npartitions=2)
+        for call in (lambda given: ood.dask.fit(ood.Ssd(), features=given, client=client),
+                     lambda given: ood.dask.score(ood.Ssd().fit(rows), features=given)):
+            with pytest.raises(TypeError, match="features has a h5py.*Dataset, expected an array of Dask: take dask.array.from"):
+                call(file["features"])
+            with pytest.raises(TypeError, match="features has a zarr.*Array, expected an array of Dask: .*from_zarr"):
+                call(stored)
+            with pytest.raises(TypeError, match=r"DataFrame, expected an array: take to_dask_array\(lengths=True\)"):
+                call(table)
+            with pytest.raises(TypeError, match="features has a builtins.str, expected an array"):
+                call("rows.h5")
 
 
 # The cluster.
@@ -596,12 +785,21 @@ def _partitions_of(rows: dict[str, Any]) -> dict[str, Any]:
     return _ood.Source(as_arrays({"features": rows["features"]})).info
 
 
-def test_an_asynchronous_client_is_refused() -> None:
-    class Asynchronous:
+def test_other_clients_are_refused() -> None:
+    class Asynchronous(distributed.Client):  # type: ignore[misc]
         asynchronous = True
 
-    with pytest.raises(TypeError, match="client has a Asynchronous, expected a distributed.Client"):
-        ood.dask.fit(ood.Ssd(), lazy(make_rows(1, 5000)["features"]), client=Asynchronous())
+        def __init__(self) -> None:
+            pass
+
+        def __del__(self) -> None:
+            pass
+
+    features = lazy(make_rows(1, 5000)["features"])
+    with pytest.raises(TypeError, match="client is asynchronous"):
+        ood.dask.fit(ood.Ssd(), features, client=Asynchronous())
+    with pytest.raises(TypeError, match="client has a str, expected a distributed.Client"):
+        ood.dask.fit(ood.Ssd(), features, client="tcp://127.0.0.1:8786")
 
 
 def test_progress_is_shown(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
