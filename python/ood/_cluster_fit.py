@@ -22,12 +22,12 @@ from . import _ood
 from ._arrays import as_arrays
 from ._cluster_tasks import compute, failed, located, same, with_place
 from ._dask import delayed, distributed
-from ._partitions import PartitionedRows, sources
+from ._partitions import Partition, PartitionedRows
 
 #: Summaries that are merged by one task.
 _MERGED = _ood.MERGE_WAYS
-#: Of a worker's memory: what the summaries of one merge may take.
-_SHARE_OF_MEMORY = 0.25
+#: Of a worker's memory: what the summaries of one merge may take, which needs four times that.
+_SHARE_OF_MEMORY = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,10 @@ def _threads() -> int:
     return int(distributed.get_worker().state.nthreads)
 
 
-def _accumulate(recipe: Recipe, number: int, totals: Sequence[bytes], first: int, place: str, content: Any,
-                *arrays: Any) -> bytes:
+def _accumulate(recipe: Recipe, number: int, totals: Sequence[bytes], partition: Partition) -> bytes:
     """The summary of a partition."""
-    with located(place), _session(recipe, number, totals) as (source, reduction):
-        return source.accumulate(reduction, first, sources(content, arrays, None, place))
+    with located(partition.place), _session(recipe, number, totals) as (source, reduction):
+        return source.accumulate(reduction, partition.first, partition.sources())
 
 
 def _merge(recipe: Recipe, number: int, totals: Sequence[bytes], parts: Sequence[bytes]) -> bytes:
@@ -212,7 +211,7 @@ def _merge(recipe: Recipe, number: int, totals: Sequence[bytes], parts: Sequence
     size = sum(map(len, parts))
     if limit and size > _SHARE_OF_MEMORY * limit:
         raise MemoryError(f"{recipe.detector}.fit: summaries of {len(parts)} parts of the rows have {size:,} bytes, "
-                          f"expected up to a quarter of a worker's {limit:,}: where they keep rows, keep a smaller "
+                          f"expected up to an eighth of a worker's {limit:,}: where they keep rows, keep a smaller "
                           "share of them (bank_share), else take workers with more memory")
     with _session(recipe, number, totals) as (_, reduction):
         return reduction.merge(list(parts))
@@ -235,11 +234,8 @@ class _Passes:
         number, totals = len(self._totals), list(self._totals)
         detector = self._recipe.detector.replace("_", "-")  # Dask's names of groups end at other characters
         name = f"ood-{detector}-{{}}-{self._recipe.id}-{number}"
-        partitions = self._rows[split].partitions
-        accumulate, merge = delayed(_accumulate, pure=False), delayed(_merge, pure=False)
-        leaves = [accumulate(self._sent, number, totals, partition.first, partition.place, partition.content,
-                             *partition.arrays, dask_key_name=name.format("accumulate") + f"-{i}")
-                  for i, partition in enumerate(partitions)]
+        rows, merge = self._rows[split], delayed(_merge, pure=False)
+        leaves = rows.tasks(name.format("accumulate"), _accumulate, self._sent, number, totals)
         parts, merged = leaves, 0
         while len(parts) > 1:
             groups = [parts[i:i + _MERGED] for i in range(0, len(parts), _MERGED)]
@@ -250,7 +246,7 @@ class _Passes:
         try:
             return bytes(self._totals[-1].result())
         except Exception as error:
-            places = [partition.place for partition in partitions]
+            places = [partition.place for partition in rows.partitions]
             if any(place in str(error) for place in places) or (place := failed(self._client, leaves, places)) is None:
                 raise
             raise with_place(error, place) from error

@@ -16,7 +16,7 @@ from . import _ood
 from ._arrays import Floats
 from ._cluster_tasks import compute, finished, located, same
 from ._dask import delayed
-from ._partitions import Partition, PartitionedRows, sources
+from ._partitions import Partition, PartitionedRows
 
 #: Scores of a detector that one machine makes exact metrics of: up to 2 GB there.
 EXACT_ROWS = 2**26
@@ -58,12 +58,11 @@ def _loaded(states: bytes) -> list[_Model]:
     return models
 
 
-def _score(models: Sequence[_Model], head: tuple[Any, Any] | None, count_right: bool, place: str, rows: int, content: Any,
-           *arrays: Any) -> _Scored:
-    with located(place):
-        pieces = sources(content, arrays, head, place)
-        if (found := sum(piece.rows for piece in pieces)) != rows:
-            raise ValueError(f"{found} rows were read, expected {rows}")
+def _score(models: Sequence[_Model], head: tuple[Any, Any] | None, count_right: bool, partition: Partition) -> _Scored:
+    with located(partition.place):
+        pieces = partition.sources(head)
+        if (found := sum(piece.rows for piece in pieces)) != partition.rows:
+            raise ValueError(f"{found} rows were read, expected {partition.rows}")
         return _Scored(*_ood.score_sources([each.model for each in models], pieces, count_right, 1))
 
 
@@ -96,14 +95,10 @@ class ClusterScores:
         # Tasks each: what a lost worker had of them can be had again
         states = delayed(_loaded, pure=False)(pickle.dumps([_Model(model) for model in models]))
         heads = {id(each.head): delayed(same, pure=False)(each.head) for each in rows.values()}
-        score, name = delayed(_score, pure=False), uuid.uuid4().hex
-        tasks: list[Any] = []
-        partitions: list[Partition] = []
-        for split, each in rows.items():
-            for partition in each.partitions:
-                tasks.append(score(states, heads[id(each.head)], split == "id_test", partition.place, partition.rows,
-                                   partition.content, *partition.arrays, dask_key_name=f"ood-score-{name}-{len(tasks)}"))
-                partitions.append(partition)
+        name = uuid.uuid4().hex
+        tasks = [task for i, (split, each) in enumerate(rows.items()) for task in
+                 each.tasks(f"ood-score-{name}-{i}", _score, states, heads[id(each.head)], split == "id_test")]
+        partitions = [partition for each in rows.values() for partition in each.partitions]
         futures = compute(client, tasks, progress)
         finished(futures, [partition.place for partition in partitions])
         left = iter(futures)

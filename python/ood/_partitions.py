@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,10 +48,17 @@ class Partition:
     rows: int
     #: As errors call it.
     place: str
-    #: What a task is given: pieces of files; or names of arrays and, as arguments of their own (Dask looks into a
-    #: collection for each of them, which takes long), lazy arrays.
-    content: list[Piece] | list[str]
-    arrays: tuple[Any, ...] = ()
+    #: Where the rows are: in files, or else in arrays by name, which the task is given.
+    pieces: Sequence[Piece] = ()
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+
+    def sources(self, head: tuple[Any, Any] | None = None) -> list[_ood.Source]:
+        """On the worker that works on it. head: of the arrays, that of pieces is in their files."""
+        if self.pieces:
+            return [piece.source() for piece in self.pieces]
+        arrays = dict(self.arrays)
+        layers = {name.removeprefix("layers/"): arrays.pop(name) for name in self.arrays if name.startswith("layers/")}
+        return [_ood.Source(as_arrays({**arrays, "layers": layers or None, "head": head}, self.place))]
 
 
 @dataclass(frozen=True)
@@ -62,17 +69,52 @@ class PartitionedRows:
     info: dict[str, Any]
     #: weight [C, D], bias [C]
     head: tuple[Floats, Floats] | None
+    #: Those of arrays are without them, as these are Dask's.
     partitions: list[Partition]
+    #: By name, in a chunk for each partition; {} of files.
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+
+    def tasks(self, name: str, function: Callable[..., Any], *shared: Any) -> list[Any]:
+        """`function(*shared, partition)` for each partition. Keys of the tasks begin with `name`."""
+        if not self.arrays:
+            task = delayed(function, pure=False)
+            return [task(*shared, partition, dask_key_name=f"{name}-{i}") for i, partition in enumerate(self.partitions)]
+        # Not tasks that are given chunks, but a further layer on the arrays: Dask makes one task of it and of what reads
+        # a chunk of each, as long as the result has all of their axes.
+        chunks: list[Any] = []
+        axes = ["rows"]
+        for array_name, array in self.arrays.items():
+            rows_axis, rank = _AXES.get(array_name, (0, 2))
+            of_array = ["rows" if axis == rows_axis else f"{array_name} {axis}" for axis in range(rank)]
+            axes += [axis for axis in of_array if axis != "rows"]
+            chunk = array.map_blocks(_chunk, rows_axis, dtype=object, meta=np.empty([0] * rank, object))
+            chunks += [chunk, tuple(of_array)]
+        arguments = [function, self.info["name"], list(self.arrays), *shared]
+        literals = itertools.chain.from_iterable((each, None) for each in arguments)
+        results = dask_array.blockwise(_on_chunks, tuple(axes), *literals, *chunks, name=name, dtype=object,
+                                       meta=np.empty([0] * len(axes), object), concatenate=True, align_arrays=False)
+        return list(results.to_delayed().ravel())
 
 
-def sources(content: Sequence[Any], arrays: Sequence[Any], head: tuple[Any, Any] | None,
-            place: str) -> list[_ood.Source]:
-    """The rows of a partition, on the worker that works on it."""
-    if not arrays:
-        return [piece.source() for piece in content]
-    fields = dict(zip(content, arrays))
-    layers = {name.removeprefix("layers/"): fields.pop(name) for name in content if name.startswith("layers/")}
-    return [_ood.Source(as_arrays({**fields, "layers": layers or None, "head": head}, place))]
+class _Chunk(NamedTuple):
+    first: int
+    array: Any
+
+
+def _chunk(array: Any, rows_axis: int, block_info: Any = None) -> Any:
+    return _Chunk(block_info[0]["array-location"][rows_axis][0], array)
+
+
+def _on_chunks(function: Callable[..., Any], where: str, names: list[str], *given: Any) -> Any:
+    """`function` on a partition of arrays, which are the last of what is given."""
+    shared, chunks = given[:-len(names)], given[-len(names):]
+    first, rows = chunks[0].first, chunks[0].array.shape[_AXES.get(names[0], (0, 2))[0]]
+    return function(*shared, Partition(first, rows, rows_of(where, first, rows),
+                                       arrays={name: chunk.array for name, chunk in zip(names, chunks)}))
+
+
+def rows_of(where: str, first: int, rows: int) -> str:
+    return f"{where}, rows {first} to {first + rows - 1}"
 
 
 def _cuts(rows: int, chunk: int) -> list[int]:
@@ -143,9 +185,9 @@ def lazy_arrays(fields: Mapping[str, Any], where: str, known_lengths: bool = Tru
 
 
 def rows_like(arrays: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """Arrays of these widths, of NaN: what the library says of them it says of all."""
-    return {name: np.full([rows if axis == _AXES.get(name, (0, 2))[0] else length
-                           for axis, length in enumerate(array.shape)], np.nan if array.dtype.kind == "f" else 0, array.dtype)
+    """Arrays of these widths, of ones: what the library says of them it says of all."""
+    return {name: np.ones([rows if axis == _AXES.get(name, (0, 2))[0] else length
+                           for axis, length in enumerate(array.shape)], array.dtype)
             for name, array in arrays.items()}
 
 
@@ -191,7 +233,7 @@ def rows_of_arrays(where: str, fields: Mapping[str, Any], head: tuple[Any, Any] 
     if head is not None:
         head = as_head(head)
     none = rows_like(arrays, 0)
-    info = sources(list(none), list(none.values()), head, where)[0].info
+    info = Partition(0, 0, where, arrays=none).sources(head)[0].info
     chunks = widest(arrays)
     info["rows"] = sum(chunks)
     if not info["rows"]:
@@ -200,16 +242,14 @@ def rows_of_arrays(where: str, fields: Mapping[str, Any], head: tuple[Any, Any] 
         labels = arrays["labels"]
         ends = list(itertools.accumulate(labels.chunks[0]))
         tasks = labels.map_blocks(_largest, dtype=np.int64, chunks=((1,) * len(ends),)).to_delayed().ravel()
-        info["classes"] = _count_classes(where, tasks, [f"{where}, rows {end - rows} to {end - 1}" for rows, end in
-                                                        zip(labels.chunks[0], ends)], client)
+        places = [rows_of(where, end - rows, rows) for rows, end in zip(labels.chunks[0], ends)]
+        info["classes"] = _count_classes(where, tasks, places, client)
 
     cuts = _cuts(info["rows"], max(chunks))
     row_chunks = tuple(end - begin for begin, end in itertools.pairwise(cuts))
-    delayed = [whole_rows(array, where, name, row_chunks).to_delayed().ravel() for name, array in arrays.items()]
-    partitions = [Partition(first, count, f"{where}, rows {first} to {first + count - 1}", list(arrays),
-                            tuple(chunks_of[i] for chunks_of in delayed))
-                  for i, (first, count) in enumerate(zip(cuts, row_chunks))]
-    return PartitionedRows(info, head, partitions)
+    partitions = [Partition(first, rows, rows_of(where, first, rows)) for first, rows in zip(cuts, row_chunks)]
+    return PartitionedRows(info, head, partitions,
+                           {name: whole_rows(array, where, name, row_chunks) for name, array in arrays.items()})
 
 
 def _largest(labels: Any) -> Any:

@@ -214,8 +214,8 @@ def score(detector: Detector, X: Any = None, *, split: str | None = None, featur
     X: the one Dask array that the detector scores, or a feature file or a list of them, with the `split`, whose rows are
     scored one file behind the other; else Dask arrays by name, as in `Detector.score`. A chunk of scores belongs to a chunk of
     the widest array, or to up to 32,768 rows of files. Nothing is read before the scores are computed, by any of Dask's
-    schedulers; the fitted state goes to each worker once. Rows of arrays that have NaN score NaN, of files they raise. An
-    array that cannot be read is an error of the task that reads it, which is Dask's, and not located here.
+    schedulers; the fitted state goes to each worker once. Rows of arrays that have NaN score NaN; of files, and with a head,
+    they raise. An array that cannot be read is an error of the task that reads it, which is Dask's, and not located here.
     """
     _require_detector("score", detector)
     model = detector._scoring_model()
@@ -259,7 +259,7 @@ def _score_files(files: FeatureFiles, split: str, model: _ood.Model, state: Any)
         raise ValueError(f"{model.name}.score: {rows.info['name']} has no {', no '.join(sorted(missing))}")
     score_pieces, none = delayed(_score_pieces), np.empty(0, np.float32)
     return dask_array.concatenate([
-        dask_array.from_delayed(score_pieces(state, partition.content), (partition.rows,), np.float32, meta=none)
+        dask_array.from_delayed(score_pieces(state, list(partition.pieces)), (partition.rows,), np.float32, meta=none)
         for partition in rows.partitions])
 
 
