@@ -225,6 +225,8 @@ class _Passes:
 
     def __init__(self, client: Any, recipe: Recipe, rows: Mapping[str, PartitionedRows], progress: bool) -> None:
         self._client, self._recipe, self._rows, self._progress = client, recipe, rows, progress
+        needs = _ood.Model(recipe.detector, recipe.options).needs
+        self._wanted = {*needs["fit"], *needs["score"]}
         # By way of a task: what a lost worker had of it can be had again
         self._sent = compute(client, delayed(same, pure=False)(recipe, dask_key_name=f"ood-recipe-{recipe.id}"), False)
         #: The summaries of all rows, which stay on the workers too: later tasks need them.
@@ -235,7 +237,7 @@ class _Passes:
         detector = self._recipe.detector.replace("_", "-")  # Dask's names of groups end at other characters
         name = f"ood-{detector}-{{}}-{self._recipe.id}-{number}"
         rows, merge = self._rows[split], delayed(_merge, pure=False)
-        leaves = rows.tasks(name.format("accumulate"), _accumulate, self._sent, number, totals)
+        leaves = rows.tasks(name.format("accumulate"), self._wanted, _accumulate, self._sent, number, totals)
         parts, merged = leaves, 0
         while len(parts) > 1:
             groups = [parts[i:i + _MERGED] for i in range(0, len(parts), _MERGED)]

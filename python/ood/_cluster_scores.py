@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from . import _ood
 from ._arrays import Floats
-from ._cluster_tasks import compute, finished, located, same
+from ._cluster_tasks import briefly, compute, finished, located, same
 from ._dask import delayed
 from ._partitions import Partition, PartitionedRows
 
@@ -85,7 +85,7 @@ def _counts(parts: Sequence[Floats], edges: Floats) -> npt.NDArray[np.int64]:
 
 
 class ClusterScores:
-    """The scores of the rows of several splits by several detectors: made in one pass, kept on the workers."""
+    """The scores of the rows of several splits by several detectors: made in one pass, kept on the workers until release()."""
 
     def __init__(self, client: Any, models: Sequence[_ood.Model], rows: Mapping[str, PartitionedRows],
                  progress: bool) -> None:
@@ -95,46 +95,71 @@ class ClusterScores:
         # Tasks each: what a lost worker had of them can be had again
         states = delayed(_loaded, pure=False)(pickle.dumps([_Model(model) for model in models]))
         heads = {id(each.head): delayed(same, pure=False)(each.head) for each in rows.values()}
+        wanted = {name for model in models for name in model.needs["score"]}
         name = uuid.uuid4().hex
-        tasks = [task for i, (split, each) in enumerate(rows.items()) for task in
-                 each.tasks(f"ood-score-{name}-{i}", _score, states, heads[id(each.head)], split == "id_test")]
-        partitions = [partition for each in rows.values() for partition in each.partitions]
-        futures = compute(client, tasks, progress)
-        finished(futures, [partition.place for partition in partitions])
-        left = iter(futures)
+        tasks: list[Any] = []
+        for i, (split, each) in enumerate(rows.items()):
+            count_right = split == "id_test" and "labels" in each.info["has"]
+            tasks += each.tasks(f"ood-score-{name}-{i}", wanted | ({"labels", "logits"} if count_right else set()), _score,
+                                states, heads[id(each.head)], count_right)
+        self._held = compute(client, tasks, progress)
+        finished(self._held, [partition.place for each in rows.values() for partition in each.partitions])
+        left = iter(self._held)
         self._futures = {split: list(itertools.islice(left, len(each.partitions))) for split, each in rows.items()}
 
         #: Why a detector has no scores, or "".
         self.failures = [""] * len(models)
         #: Of each detector, on all workers together.
         self.seconds = [0.0] * len(models)
-        right: list[int | None] = []
-        for split, parts in self._futures.items():
-            for failures, right_here, seconds in client.gather(client.map(_summary, parts, pure=False)):
-                for d, why in enumerate(failures):
-                    self.failures[d] = self.failures[d] or (why and f"on {split}: {why}")
-                    self.seconds[d] += seconds[d]
-                if split == "id_test":
-                    right.append(right_here)
         #: Of the network on id_test; None without labels.
-        self.id_accuracy = (sum(each or 0 for each in right) / sum(self._lengths["id_test"])
-                            if None not in right else None)
+        self.id_accuracy: float | None = None
+        try:
+            self._summarise()
+        except BaseException:
+            self.release()
+            raise
+
+    def _summarise(self) -> None:
+        for split, parts in self._futures.items():
+            right: list[int | None] = []
+            with briefly() as summaries:
+                summaries += self._client.map(_summary, parts, pure=False)
+                for failures, right_here, seconds in self._client.gather(summaries):
+                    for d, why in enumerate(failures):
+                        self.failures[d] = self.failures[d] or (why and f"on {split}: {why}")
+                        self.seconds[d] += seconds[d]
+                    right.append(right_here)
+            if split == "id_test" and None not in right:
+                self.id_accuracy = sum(each or 0 for each in right) / sum(self._lengths[split])
+
+    def release(self) -> None:
+        """See briefly()."""
+        for future in self._held:
+            future.release()
 
     def gathered(self, detector: int, split: str) -> Floats:
         """All scores of a split, in the order of its rows."""
-        parts = self._client.map(_scores, self._futures[split], detector=detector, pure=False)
-        return np.concatenate(self._client.gather(parts))
+        with briefly() as parts:
+            parts += self._client.map(_scores, self._futures[split], detector=detector, pure=False)
+            return np.concatenate(self._client.gather(parts))
 
     def binned(self, detector: int) -> tuple[Floats, list[npt.NDArray[np.int64]]]:
         """Edges of bins and the counts of scores in them, [2 K + 1] of each split (ood/score_bins.h). ValueError for NaN."""
         client = self._client
-        groups = [(split, client.map(_scores, group, detector=detector, pure=False))
-                  for split in self._futures for group in self._groups(split)]
-        samples = client.gather([client.submit(_sample, group, split, pure=False) for split, group in groups])
-        edges = _ood.bin_edges(np.concatenate(samples), _EDGES)
-        sent = client.submit(same, edges, pure=False)
-        counts = client.gather([client.submit(_counts, group, sent, pure=False) for _, group in groups])
-        return edges, [sum(each for (of, _), each in zip(groups, counts) if of == split) for split in self._futures]
+        groups = [(split, group) for split in self._futures for group in self._groups(split)]
+        with briefly() as scores, briefly() as samples, briefly() as counts, briefly() as sent:
+            parts = [client.map(_scores, group, detector=detector, pure=False) for _, group in groups]
+            scores += itertools.chain.from_iterable(parts)
+            samples += [client.submit(_sample, each, split, pure=False) for (split, _), each in zip(groups, parts)]
+            edges = _ood.bin_edges(np.concatenate(client.gather(samples)), _EDGES)
+            sent.append(client.submit(same, edges, pure=False))
+            counts += [client.submit(_counts, each, sent[0], pure=False) for each in parts]
+            found = client.gather(counts)
+        return edges, [sum(each for (of, _), each in zip(groups, found) if of == split) for split in self._futures]
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self._futures)
 
     def _groups(self, split: str) -> list[list[Any]]:
         """Partitions that are counted by one task."""

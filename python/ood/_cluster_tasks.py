@@ -37,18 +37,28 @@ def finished(futures: Sequence[Any], places: Sequence[str]) -> None:
             raise error if place in str(error) else with_place(error, place)
 
 
+@contextmanager
+def briefly() -> Iterator[list[Any]]:
+    """Releases the futures that are put into the list. Not left to their ends: an error holds them by its traceback, and Dask's
+    client the error."""
+    futures: list[Any] = []
+    try:
+        yield futures
+    finally:
+        for future in futures:
+            future.release()
+
+
 def failed(client: Any, tasks: Sequence[Any], places: Sequence[str]) -> str | None:
     """The place of the task that has failed, or what that needs. To be told of tasks, one has to ask for them again."""
-    futures = compute(client, list(tasks), False)
-    try:
-        for future in distributed.as_completed(futures, timeout=10):
-            if future.status == "error":
-                return next(place for place, of in zip(places, futures) if of.key == future.key)
-    except distributed.TimeoutError:  # it was another task
-        pass
-    finally:
-        for future in futures:  # see finished()
-            future.release()
+    with briefly() as futures:
+        futures += compute(client, list(tasks), False)
+        try:
+            for future in distributed.as_completed(futures, timeout=10):
+                if future.status == "error":
+                    return next(place for place, of in zip(places, futures) if of.key == future.key)
+        except distributed.TimeoutError:  # it was another task
+            pass
     return None
 
 
@@ -58,6 +68,8 @@ def located(place: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
+        if place in str(error):
+            raise
         raise with_place(error, place) from error
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import _ood
-from ._arrays import Floats, as_array, as_arrays, as_head
+from ._arrays import Floats, as_array, as_arrays, as_head, as_labels
 from ._cluster_tasks import compute, finished, located
 from ._dask import array as dask_array
 from ._dask import delayed
@@ -71,41 +72,54 @@ class PartitionedRows:
     head: tuple[Floats, Floats] | None
     #: Those of arrays are without them, as these are Dask's.
     partitions: list[Partition]
-    #: By name, in a chunk for each partition; {} of files.
+    #: By name, of a _Chunk for each partition; {} of files.
     arrays: Mapping[str, Any] = field(default_factory=dict)
 
-    def tasks(self, name: str, function: Callable[..., Any], *shared: Any) -> list[Any]:
-        """`function(*shared, partition)` for each partition. Keys of the tasks begin with `name`."""
+    def tasks(self, name: str, wanted: Collection[str], function: Callable[..., Any], *shared: Any) -> list[Any]:
+        """`function(*shared, partition)` for each partition. wanted: the arrays that it reads, by the names of `info`; of files,
+        it reads what it wants. Keys of the tasks begin with `name`."""
         if not self.arrays:
             task = delayed(function, pure=False)
             return [task(*shared, partition, dask_key_name=f"{name}-{i}") for i, partition in enumerate(self.partitions)]
         # Not tasks that are given chunks, but a further layer on the arrays: Dask makes one task of it and of what reads
         # a chunk of each, as long as the result has all of their axes.
+        arrays = self._of(wanted)
         chunks: list[Any] = []
         axes = ["rows"]
-        for array_name, array in self.arrays.items():
+        for array_name, array in arrays.items():
             rows_axis, rank = _AXES.get(array_name, (0, 2))
             of_array = ["rows" if axis == rows_axis else f"{array_name} {axis}" for axis in range(rank)]
             axes += [axis for axis in of_array if axis != "rows"]
-            chunk = array.map_blocks(_chunk, rows_axis, dtype=object, meta=np.empty([0] * rank, object))
-            chunks += [chunk, tuple(of_array)]
-        arguments = [function, self.info["name"], list(self.arrays), *shared]
-        literals = itertools.chain.from_iterable((each, None) for each in arguments)
-        results = dask_array.blockwise(_on_chunks, tuple(axes), *literals, *chunks, name=name, dtype=object,
+            chunks += [array, tuple(of_array)]
+        # What is bound cannot be taken for a key of the graph
+        bound = functools.partial(_on_chunks, function, self.info["name"], tuple(arrays))
+        literals = itertools.chain.from_iterable((each, None) for each in shared)
+        results = dask_array.blockwise(bound, tuple(axes), *literals, *chunks, name=name, dtype=object,
                                        meta=np.empty([0] * len(axes), object), concatenate=True, align_arrays=False)
         return list(results.to_delayed().ravel())
 
+    def _of(self, wanted: Collection[str]) -> Mapping[str, Any]:
+        """Those of the arrays."""
+        names = {*wanted}
+        if "logits" in names and "logits" not in self.arrays:
+            names.add("features")  # of which a head makes them
+        chosen = {name: array for name, array in self.arrays.items()
+                  if name.split("/")[0].replace("copy_", "copies/") in names}
+        return chosen or self.arrays
+
 
 class _Chunk(NamedTuple):
+    """Rows of an array from `first` on."""
+
     first: int
     array: Any
 
 
-def _chunk(array: Any, rows_axis: int, block_info: Any = None) -> Any:
-    return _Chunk(block_info[0]["array-location"][rows_axis][0], array)
+def _chunk(rows_axis: int, rows_each: int, array: Any, block_id: Any = None) -> Any:
+    return _Chunk(block_id[rows_axis] * rows_each, array)
 
 
-def _on_chunks(function: Callable[..., Any], where: str, names: list[str], *given: Any) -> Any:
+def _on_chunks(function: Callable[..., Any], where: str, names: tuple[str, ...], *given: Any) -> Any:
     """`function` on a partition of arrays, which are the last of what is given."""
     shared, chunks = given[:-len(names)], given[-len(names):]
     first, rows = chunks[0].first, chunks[0].array.shape[_AXES.get(names[0], (0, 2))[0]]
@@ -195,19 +209,18 @@ def whole_rows(array: Any, where: str, name: str, row_chunks: tuple[int, ...]) -
     """The array in chunks of these numbers of rows, each of all columns. Chunks that have another shape than they should
     are errors: cut to others, they would lose rows without a word."""
     axis, rank = _AXES.get(name, (0, 2))
-    array = array.map_blocks(_checked, f"{where}: {name}", dtype=array.dtype, meta=array._meta)
+    array = array.map_blocks(functools.partial(_checked, f"{where}: {name}"), dtype=array.dtype, meta=array._meta)
     columns = {each: -1 for each in range(rank) if each != axis}
     if any(np.isnan(rows) for rows in row_chunks):  # which cannot be changed
         return array.rechunk(columns)
     return array.rechunk(columns | {axis: row_chunks})
 
 
-def _checked(chunk: Any, name: str, block_info: Any = None) -> Any:
-    expected = block_info[None]["chunk-shape"]
-    if len(chunk.shape) != len(expected) or any(got != rows and not np.isnan(rows)
-                                                for got, rows in zip(chunk.shape, expected)):
+def _checked(name: str, chunk: Any, block_info: Any = None) -> Any:
+    got, expected = np.shape(chunk), block_info[None]["chunk-shape"]
+    if len(got) != len(expected) or any(one != other and not np.isnan(other) for one, other in zip(got, expected)):
         begins = [begin for begin, _ in block_info[None]["array-location"]]
-        raise ValueError(f"{name} has a chunk of shape {list(chunk.shape)} at {begins}, expected {list(expected)}")
+        raise ValueError(f"{name} has a chunk of shape {list(got)} at {begins}, expected {list(expected)}")
     return chunk
 
 
@@ -224,9 +237,9 @@ def widest(arrays: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def rows_of_arrays(where: str, fields: Mapping[str, Any], head: tuple[Any, Any] | None,
-                   client: Any) -> PartitionedRows:
-    """In partitions of about the chunks of the widest array; some rows move to the chunk beside theirs. Labels
-    without logits and head are read once to count the classes."""
+                   client: Any = None) -> PartitionedRows:
+    """In partitions of about the chunks of the widest array; some rows move to the chunk beside theirs. client: to count the
+    classes with, where labels alone tell them."""
     arrays = lazy_arrays(fields, where)
     if not arrays:
         raise ValueError(f"{where} has no arrays, expected features, logits or others")
@@ -238,23 +251,27 @@ def rows_of_arrays(where: str, fields: Mapping[str, Any], head: tuple[Any, Any] 
     info["rows"] = sum(chunks)
     if not info["rows"]:
         raise ValueError(f"{where} has 0 rows, expected 1 or more")
-    if not info["classes"] and "labels" in arrays:
+    if client is not None and not info["classes"] and "labels" in arrays:
         labels = arrays["labels"]
         ends = list(itertools.accumulate(labels.chunks[0]))
-        tasks = labels.map_blocks(_largest, dtype=np.int64, chunks=((1,) * len(ends),)).to_delayed().ravel()
+        tasks = labels.map_blocks(_largest, dtype=np.int64, meta=np.empty(0, np.int64), chunks=((1,) * len(ends),)).to_delayed().ravel()
         places = [rows_of(where, end - rows, rows) for rows, end in zip(labels.chunks[0], ends)]
         info["classes"] = _count_classes(where, tasks, places, client)
 
     cuts = _cuts(info["rows"], max(chunks))
     row_chunks = tuple(end - begin for begin, end in itertools.pairwise(cuts))
     partitions = [Partition(first, rows, rows_of(where, first, rows)) for first, rows in zip(cuts, row_chunks)]
-    return PartitionedRows(info, head, partitions,
-                           {name: whole_rows(array, where, name, row_chunks) for name, array in arrays.items()})
+    chunked = {}
+    for name, array in arrays.items():
+        axis, rank = _AXES.get(name, (0, 2))
+        chunked[name] = whole_rows(array, where, name, row_chunks).map_blocks(
+            functools.partial(_chunk, axis, row_chunks[0]), dtype=object, meta=np.empty([0] * rank, object))
+    return PartitionedRows(info, head, partitions, chunked)
 
 
 def _largest(labels: Any) -> Any:
     """[1], -1 without labels."""
-    return np.array([labels.max(initial=-1)], np.int64)
+    return np.array([as_labels(labels).max(initial=-1)], np.int64)
 
 
 def _largest_of_pieces(pieces: Sequence[Piece], place: str) -> Any:
@@ -280,6 +297,8 @@ class FeatureFile:
     """What is in a file, which is not kept open: there may be many."""
 
     path: str
+    #: As it was given.
+    name: str
     model: str
     id_dataset: str
     #: (kind, info of the source) by name; without the classes that labels alone tell.
@@ -301,8 +320,22 @@ class FeatureFiles:
                 self.head, of_head = file.head, path
             elif file.head is not None and self.head is not None and not all(map(np.array_equal, file.head, self.head)):
                 raise ValueError(f"{path}: /head is another one than that of {of_head}, expected the same network")
-            self.files.append(FeatureFile(path, file.model, file.id_dataset, {
+            self.files.append(FeatureFile(path, str(file.path), file.model, file.id_dataset, {
                 name: (split.kind, file._file.info(name)) for name, split in file.splits.items()}))
+        self._require_one_set()
+
+    def _require_one_set(self) -> None:
+        paths: set[str] = set()
+        texts: dict[str, tuple[str, str]] = {}
+        for file in self.files:
+            if file.path in paths:
+                raise ValueError(f"{file.path} is there twice, expected each file once")
+            paths.add(file.path)
+            for what, text in [("model", file.model), ("id_dataset", file.id_dataset),
+                               *((f"kind of /{split}", kind) for split, (kind, _) in file.splits.items())]:
+                first, path = texts.setdefault(what, (text, file.path)) if text else ("", "")
+                if first != text:
+                    raise ValueError(f"{file.path}: {what} is {text}, expected {first} as in {path}")
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ True
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import time
@@ -32,7 +33,7 @@ from . import _cluster_fit, _ood
 from ._arrays import Floats
 from ._arrays import as_head
 from ._cluster_scores import EXACT_ROWS, ClusterScores
-from ._cluster_tasks import located
+from ._cluster_tasks import briefly, located
 from ._dask import array as dask_array
 from ._dask import delayed, distributed
 from ._partitions import (NODE_ROWS, FeatureFiles, PartitionedRows, Piece, lazy_arrays, rows_each, rows_like,
@@ -93,7 +94,11 @@ def _require_detector(method: str, detector: Any) -> None:
 
 
 def _require_blocks(method: str, partition_rows: int | None) -> None:
-    if partition_rows is not None and (partition_rows < 1 or partition_rows % _ood.BLOCK_ROWS):
+    if partition_rows is None:
+        return
+    if not isinstance(partition_rows, (int, np.integer)):
+        raise TypeError(f"{method}: partition_rows has {partition_rows!r}, expected a whole number")
+    if partition_rows < 1 or partition_rows % _ood.BLOCK_ROWS:
         raise ValueError(f"{method}: partition_rows has {partition_rows}, expected a multiple of {_ood.BLOCK_ROWS}")
 
 
@@ -145,9 +150,9 @@ def fit(detector: AnyDetector, X: Any = None, y: Any = None, *, features: Any = 
         return detector.fit(head=head if files is None else files.head)
     if files is None and partition_rows is not None:
         raise TypeError("fit: partition_rows was given, which is of files: rechunk the arrays")
-    with _cluster(client) as cluster:
+    with _cluster(client) as cluster, briefly() as fingerprint:
         width = None
-        file = None
+        used: list[str] = []
         if files is not None:
             detector._refuse(given | {"y": y, "head": head, "id_val": id_val, "ood_val": ood_val}, "fit", "files")
             info = _dataset_info(files.name, {
@@ -158,10 +163,10 @@ def fit(detector: AnyDetector, X: Any = None, y: Any = None, *, features: Any = 
             rows = _rows_of_splits(files, [split for split in files.splits if split in used or (
                 model.needs["outliers"] and split.startswith("ood_val/"))], cluster, partition_rows)
             if len(files.files) == 1:  # which the cluster can read, perhaps at another speed than this machine
-                file = files.files[0].path, ", ".join(used), cluster.submit(_fingerprint, files.files[0].path, pure=False)
+                fingerprint.append(cluster.submit(_fingerprint, files.files[0].path, pure=False))
         else:
             given = detector._with_positional(model, given, X, y, "fit")
-            sets: dict[str, Mapping[str, Any]] = {f"ood_val/{name}": each for name, each in (ood_val or {}).items()}
+            sets = {f"ood_val/{name}": each for name, each in _sets("fit", "ood_val", ood_val).items()}
             if any(value is not None for value in given.values()):
                 sets["train"] = given
             if id_val is not None:
@@ -172,9 +177,8 @@ def fit(detector: AnyDetector, X: Any = None, y: Any = None, *, features: Any = 
             for name, what in (("logits", "classes"), ("features", "dim")):
                 width = width if given[name] is None else rows["train"].info[what]
         fitted = _cluster_fit.fit(cluster, model.name, detector.get_params(), rows, progress)
-        if file is not None:
-            path, split, fingerprint = file
-            fitted.set_fitted_on(path, split, fingerprint.result())
+        if fingerprint and files is not None:
+            fitted.set_fitted_on(files.files[0].name, ", ".join(used), fingerprint[0].result())
     detector._model = fitted
     vars(detector).pop("n_features_in_", None)
     if width is not None:
@@ -186,6 +190,13 @@ def fit(detector: AnyDetector, X: Any = None, y: Any = None, *, features: Any = 
 
 def _fingerprint(path: str) -> str:
     return Dataset(path)._file.fingerprint
+
+
+def _sets(method: str, group: str, sets: Any) -> dict[str, Any]:
+    """Those of outliers, by name."""
+    if sets is not None and not isinstance(sets, Mapping):
+        raise TypeError(f"{method}: {group} has a {type(sets).__name__}, expected sets by name")
+    return dict(sets or {})
 
 
 def _rows_of_mapping(where: str, rows: Mapping[str, Any], head: tuple[Any, Any] | None,
@@ -237,7 +248,8 @@ def score(detector: Detector, X: Any = None, *, split: str | None = None, featur
     if head is not None:
         head = as_head(head)
     one = rows_like(arrays, 1)
-    _score_arrays(detector, list(one), head, *one.values())  # what is missing, what does not fit
+    score_arrays = functools.partial(_score_arrays, tuple(one))  # what is bound cannot be taken for a key of the graph
+    score_arrays(detector, head, *one.values())  # what is missing, what does not fit
     chunks = widest(arrays)
     operands: list[Any] = []
     for i, (name, array) in enumerate(arrays.items()):
@@ -246,7 +258,7 @@ def score(detector: Detector, X: Any = None, *, split: str | None = None, featur
         operands += [whole_rows(array, "score", name, chunks), axes]
     sent = None if head is None else delayed(tuple)(head)  # in one task
     return dask_array.blockwise(
-        _score_arrays, ("n",), state, None, list(arrays), None, sent, None, *operands, dtype=np.float32,
+        score_arrays, ("n",), state, None, sent, None, *operands, dtype=np.float32,
         meta=np.empty(0, np.float32), concatenate=True, align_arrays=False, adjust_chunks={"n": chunks})
 
 
@@ -269,7 +281,7 @@ def _loaded(state: bytes) -> Detector:
     return detector
 
 
-def _score_arrays(detector: Detector, names: list[str], head: tuple[Any, Any] | None, *arrays: Any) -> Floats:
+def _score_arrays(names: tuple[str, ...], detector: Detector, head: tuple[Any, Any] | None, *arrays: Any) -> Floats:
     fields: dict[str, Any] = dict(zip(names, arrays))
     layers = {name.removeprefix("layers/"): fields.pop(name) for name in names if name.startswith("layers/")}
     return detector.score(**fields, layers=layers or None, head=head, threads=1)
@@ -294,7 +306,7 @@ def evaluate(data: Files | Mapping[str, Any], detectors: Detectors = None, *, wi
 
     data: a feature file or a list of them, whose splits are taken one file behind the other; or a mapping as the
     arguments of `ood.write`: {"train": {"features": array, ...}, "id_val": ..., "id_test": ..., "ood": {"svhn": {..., "kind":
-    "far"}}, "ood_val": {...}, "head": (weight, bias), "model": text, "id_dataset": text} of Dask arrays.
+    "far"}}, "ood_val": {...}, "head": (weight, bias), "model": text, "id_dataset": text} of Dask arrays. Sets of csid are left out.
     detectors, without: as in `ood.evaluate`.
 
     Fits are those of `fit`; one pass over the rows scores them for all detectors, and scores stay on the workers. Metrics of a
@@ -349,27 +361,34 @@ def evaluate(data: Files | Mapping[str, Any], detectors: Detectors = None, *, wi
 
         scores = ClusterScores(cluster, [model for _, model, _ in fitted],
                                {split: rows[split] for split in ["id_test", *sets]}, progress)
-        builder = _ood.ReportBuilder(name, texts.get("model", ""), texts.get("id_dataset", ""), scores.id_accuracy, curves)
-        for detector_name, why in left_out:
-            builder.leave_out(detector_name, why)
-        for d, (_, model, seconds) in enumerate(fitted):
-            if failure := scores.failures[d]:
-                builder.leave_out(model.name, failure)
-                continue
-            plan = *info.plan_fit(model), seconds, scores.seconds[d]
+        try:
+            builder = _ood.ReportBuilder(name, texts.get("model", ""), texts.get("id_dataset", ""), scores.id_accuracy, curves)
+            for detector_name, why in left_out:
+                builder.leave_out(detector_name, why)
             labels = [(split.removeprefix("ood/"), kinds.get(split, "")) for split in sets]
-            if scores.rows <= exact_rows:
-                id_scores, *of_sets = (scores.gathered(d, split) for split in ["id_test", *sets])
-                builder.add(model, *plan, id_scores, [(*label, each) for label, each in zip(labels, of_sets)])
-                continue
-            try:
-                edges, (id_counts, *counts) = scores.binned(d)
-            except ValueError as error:  # NaN: finite rows, but scores beyond float32
-                builder.leave_out(model.name, str(error))
-                continue
-            builder.add_counts(model, *plan, edges, id_counts, [(*label, each) for label, each in zip(labels, counts)])
+            for d, (_, model, seconds) in enumerate(fitted):
+                _add(builder, model, (*info.plan_fit(model), seconds, scores.seconds[d]), scores, d, labels, exact_rows)
+        finally:
+            scores.release()
         report = Report(builder.finish())
     return finished(report, [(detector, model) for detector, model, _ in fitted], detectors is not None)
+
+
+def _add(builder: _ood.ReportBuilder, model: _ood.Model, plan: tuple[str, bool, float, float], scores: ClusterScores, detector: int,
+         sets: Sequence[tuple[str, str]], exact_rows: int) -> None:
+    """The scores of a detector to the report. sets: names and kinds."""
+    if failure := scores.failures[detector]:
+        builder.leave_out(model.name, failure)
+    elif scores.rows <= exact_rows:
+        id_scores, *of_sets = (scores.gathered(detector, split) for split in scores.splits)
+        builder.add(model, *plan, id_scores, [(*each, found) for each, found in zip(sets, of_sets)])
+    else:
+        try:
+            edges, (id_counts, *counts) = scores.binned(detector)
+        except ValueError as error:  # NaN: finite rows, but scores beyond float32
+            builder.leave_out(model.name, str(error))
+            return
+        builder.add_counts(model, *plan, edges, id_counts, [(*each, found) for each, found in zip(sets, counts)])
 
 
 def _evaluated(data: Any, client: Any, partition_rows: int | None) -> tuple[
@@ -382,22 +401,21 @@ def _evaluated(data: Any, client: Any, partition_rows: int | None) -> tuple[
         return files.name, texts, rows, {split: files.kind(split) for split in rows}
     if not isinstance(data, Mapping):
         raise TypeError(f"evaluate: data has a {type(data).__name__}, expected feature files or a mapping of arrays")
-    known = {"train", "id_val", "id_test", "ood", "ood_val", "head", "model", "id_dataset"}
+    known = {"train", "id_val", "id_test", "csid", "ood", "ood_val", "head", "model", "id_dataset"}
     if unknown := data.keys() - known:
         raise TypeError(f"evaluate: unknown entry {min(unknown)}, expected some of {', '.join(sorted(known))}")
     if partition_rows is not None:
         raise TypeError("evaluate: partition_rows was given, which is of files: rechunk the arrays")
     splits = {name: data[name] for name in ("train", "id_val", "id_test") if data.get(name) is not None}
     for group in ("ood_val", "ood"):
-        if not isinstance(sets := data.get(group) or {}, Mapping):
-            raise TypeError(f"evaluate: {group} has a {type(sets).__name__}, expected sets by name")
-        splits.update({f"{group}/{name}": each for name, each in sets.items()})
+        splits.update({f"{group}/{name}": each for name, each in _sets("evaluate", group, data.get(group)).items()})
     for name, each in splits.items():
         kinds_of_set = ("", "near", "far") if "/" in name else ("",)
         if isinstance(each, Mapping) and (kind := each.get("kind") or "") not in kinds_of_set:
             raise ValueError(f"evaluate: {name} has kind {kind}, expected "
                              f"{'near or far' if '/' in name else 'none, which sets of outliers alone have'}")
-    rows = {name: _rows_of_mapping(name, each, data.get("head"), client) for name, each in splits.items()}
+    rows = {name: _rows_of_mapping(name, each, data.get("head"), client if _is_fitted_on(name) else None)
+            for name, each in splits.items()}
     kinds = {name: each["kind"] for name, each in splits.items() if each.get("kind")}
     return "Dask arrays", {key: data[key] for key in ("model", "id_dataset") if key in data}, rows, kinds
 

@@ -126,6 +126,47 @@ def test_float64_and_numpy_arrays_are_taken(client: Any) -> None:
     assert state(there) == state(here)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u8", "i1", ">i4"])
+def test_labels_of_any_integers(client: Any, dtype: str) -> None:
+    rows = make_rows(1, 5000)
+    here = ood.Mahalanobis().fit(features=rows["features"], labels=rows["labels"])
+    there = ood.dask.fit(ood.Mahalanobis(), lazy(rows["features"]), lazy(rows["labels"].astype(dtype)), client=client)
+    assert state(there) == state(here)
+
+
+def noted(array: np.ndarray, name: str, folder: Path) -> Any:
+    """Its chunks; each that is read leaves a file."""
+    def load(block: np.ndarray, folder: str, name: str) -> np.ndarray:
+        import tempfile
+
+        tempfile.mkstemp(dir=folder, prefix=f"{name}-")
+        return block
+
+    return lazy(array, name).map_blocks(load, str(folder), name, dtype=array.dtype, meta=np.empty((0,) * array.ndim, array.dtype))
+
+
+def test_arrays_that_a_detector_does_not_need_are_not_read(client: Any, tmp_path: Path) -> None:
+    rows = {name: make_rows(1, 5000)[name] for name in ("features", "logits", "labels", "copy_features")}
+    rows["labels"] = rows["labels"] + 0
+    here = ood.Ssd().fit(features=rows["features"])
+    lazily = {name: noted(array, name, tmp_path) for name, array in rows.items()}
+    assert state(ood.dask.fit(ood.Ssd(), **lazily, client=client)) == state(here)
+    assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {"features"}
+    report = ood.dask.evaluate({"train": lazily, "id_test": lazily, "ood": {"far": lazily}}, "ssd", client=client)
+    assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {"features", "logits", "labels"}  # for the accuracy
+    assert report.to_dict()["id_accuracy"] == np.mean(rows["logits"].argmax(axis=1) == rows["labels"])
+
+
+def test_tasks_of_any_name(client: Any) -> None:
+    """Names of ours are no keys of the user's graph."""
+    rows = make_rows(1, 5000)
+    features = da.from_delayed(dask.delayed(rows["features"].copy)(dask_key_name="features"), rows["features"].shape, np.float32)
+    labels = da.from_delayed(dask.delayed(rows["labels"].copy)(dask_key_name="train"), rows["labels"].shape, np.int64)
+    here = ood.Mahalanobis().fit(features=rows["features"], labels=rows["labels"])
+    assert state(ood.dask.fit(ood.Mahalanobis(), features, labels, client=client)) == state(here)
+    assert same_bits(ood.dask.score(here, features=features).compute(scheduler="threads"), here.score(rows["features"]))
+
+
 def test_logits_are_made_of_features_and_head(client: Any) -> None:
     rows = make_rows(1, 9000)
     here = ood.Vim().fit(features=rows["features"], head=make_head())
@@ -219,6 +260,8 @@ def test_a_fit_on_one_file_is_known_again(client: Any, shards: Any) -> None:
         assert there.fitted_on.fingerprint
         with pytest.warns(UserWarning, match="rows that it was fitted on"):
             there.calibrate(ood.open(joined).splits[there.fitted_on.split])
+    relative = ood.dask.fit(ood.Mahalanobis(), os.path.relpath(joined), client=client)
+    assert relative.fitted_on == ood.Mahalanobis().fit(ood.open(os.path.relpath(joined))).fitted_on
     several = ood.dask.fit(ood.Mahalanobis(), paths, client=client)
     assert several.fitted_on.split == "train" and not several.fitted_on.fingerprint
 
@@ -410,6 +453,11 @@ def test_shifted_rows_are_scored_and_left_out_of_reports(client: Any, tmp_path: 
             writer.append(split, features=make_rows(i, 5000)["features"])
     report = ood.dask.evaluate(path, "ssd", curves=True, client=client)
     assert without_seconds(report) == without_seconds(ood.evaluate(path, "ssd"))
+    arrays = {split.split("/")[0]: {"features": lazy(make_rows(i, 5000)["features"])} for i, split in
+              enumerate(["train", "id_test", "csid/fog", "ood/noise"])}
+    of_arrays = ood.dask.evaluate({**arrays, "csid": {"fog": arrays["csid"]}, "ood": {"noise": arrays["ood"]}}, "ssd",
+                                  client=client)
+    assert of_arrays.rows == report.rows
     detector = ood.dask.fit(ood.Ssd(), path, client=client)
     assert same_bits(ood.dask.score(detector, path, split="csid/fog").compute(scheduler="threads"),
                      detector.score(make_rows(2, 5000)["features"]))
@@ -563,6 +611,7 @@ def test_what_is_on_the_cluster_outlives_a_fit_that_fails(client: Any) -> None:
 
     kept = client.persist(da.from_array(features, chunks=(4096, -1)))
     other = client.submit(lambda: 42, pure=False)
+    before = set(client.futures)
     broken = kept.map_blocks(load, dtype=np.float32, meta=np.empty((0, 0), "f4"))
     for _ in range(3):
         with pytest.raises(OSError, match="train, rows 45056 to 49151: disk on fire"):
@@ -571,11 +620,37 @@ def test_what_is_on_the_cluster_outlives_a_fit_that_fails(client: Any) -> None:
             ood.dask.evaluate({"id_test": {"logits": kept}, "ood": {"noise": {"logits": broken}}}, "energy", client=client)
     assert other.result() == 42
     assert client.compute(kept.sum()).result() == pytest.approx(features.sum(dtype=np.float64), rel=1e-4)
-    for _ in range(50):  # what is released goes when the scheduler comes to it
-        if len(client.futures) == kept.npartitions + 1:
+    assert not futures_since(client, before)
+
+
+def futures_since(client: Any, before: set[Any]) -> set[Any]:
+    for _ in range(30):  # what is released goes when the client comes to it
+        if set(client.futures) <= before:
             break
         time.sleep(0.1)
-    assert len(client.futures) == kept.npartitions + 1
+    return set(client.futures) - before
+
+
+def test_failures_leave_nothing_on_the_cluster(client: Any, shards: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    def broken(*_: Any) -> Any:
+        raise OSError("out of order")
+
+    before = set(client.futures)
+    with pytest.raises(OSError, match="out of order") as kept, monkeypatch.context() as patch:
+        patch.setattr(_ood.ReportBuilder, "finish", broken)
+        ood.dask.evaluate(shards[0], "energy", client=client)
+    assert not futures_since(client, before)
+    with pytest.raises(OSError, match="out of order") as also_kept, monkeypatch.context() as patch:
+        patch.setattr(ood.dask.ClusterScores, "_summarise", broken)
+        ood.dask.evaluate(shards[0], "energy", client=client)
+    assert not futures_since(client, before)
+    features = make_rows(1, 5000)["features"].copy()
+    features[100] = np.inf
+    ood.write(tmp_path / "bad.h5", train={"features": features})
+    with pytest.raises(ValueError, match="rows 0 to 4095 of /train .*inf at row 100") as third_kept:
+        ood.dask.fit(ood.Ssd(), tmp_path / "bad.h5", client=client)
+    assert not futures_since(client, before)
+    assert kept and also_kept and third_kept  # with what their tracebacks hold
 
 
 def as_chunks(array: np.ndarray, said: tuple[int, ...], found: tuple[int, ...]) -> Any:
@@ -632,7 +707,8 @@ def test_labels_that_cannot_be_read_are_named(client: Any, tmp_path: Path) -> No
 def test_rows_that_are_no_numbers_are_named(client: Any, shards: Any, tmp_path: Path) -> None:
     features = make_rows(1, 9000)["features"].copy()
     features[8500, 2] = np.nan
-    with pytest.raises(ValueError, match=r"train, rows 8192 to 8999.*NaN at row 308, column 2"):
+    with pytest.raises(ValueError, match=r"^ssd.fit: train, rows 8192 to 8999/features has NaN at row 308, column 2|"
+                       r"^train, rows 8192 to 8999/features has NaN at row 308, column 2"):
         ood.dask.fit(ood.Ssd(), da.from_array(features, chunks=(4096, -1)), client=client)
     ood.write(tmp_path / "bad.h5", train={"features": features})
     with pytest.raises(ValueError, match=r"bad.h5.*NaN at row .*, column 2"):
@@ -703,6 +779,19 @@ def test_wrong_input(client: Any, shards: Any, tmp_path: Path) -> None:
         ood.dask.fit(ood.Ssd(), [shards[0][0], other], client=client)
     with pytest.raises(FileNotFoundError):
         ood.dask.fit(ood.Ssd(), [tmp_path / "none.h5"], client=client)
+    with pytest.raises(ValueError, match="plain.h5 is there twice"):
+        ood.dask.fit(ood.Ssd(), [plain, tmp_path / "." / "plain.h5"], client=client)
+    for i, (kind, model) in enumerate([("near", "net"), ("far", ""), ("", "other")]):
+        ood.write(tmp_path / f"set{i}.h5", id_test=make_rows(1), ood={"a": make_rows(2) | ({"kind": kind} if kind else {})},
+                  **({"model": model} if model else {}))
+    with pytest.raises(ValueError, match="set1.h5: kind of /ood/a is far, expected near as in .*set0.h5"):
+        ood.dask.evaluate([tmp_path / "set0.h5", tmp_path / "set1.h5"], "energy", client=client)
+    with pytest.raises(ValueError, match="set2.h5: model is other, expected net as in .*set0.h5"):
+        ood.dask.evaluate([tmp_path / "set0.h5", tmp_path / "set2.h5"], "energy", client=client)
+    with pytest.raises(TypeError, match="partition_rows has 4096.0, expected a whole number"):
+        ood.dask.fit(ood.Ssd(), shards[0], partition_rows=4096.0, client=client)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="fit: ood_val has a list, expected sets by name"):
+        ood.dask.fit(ood.Ssd(), features, ood_val=[rows], client=client)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="list of files is empty"):
         ood.dask.fit(ood.Ssd(), [], client=client)
     with pytest.raises(TypeError, match="file 1 of 2 is a ndarray, expected a path or an open file"):
