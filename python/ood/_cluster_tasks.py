@@ -29,12 +29,15 @@ def finished(futures: Sequence[Any], places: Sequence[str]) -> None:
     """Waits for them. The first error is raised, with the place of its task, and the others are released: not cancelled,
     as they may be what other tasks depend on, which takes Dask's scheduler (2026.8) to lose the client."""
     place_of = {future.key: place for future, place in zip(futures, places)}
-    for future in distributed.as_completed(futures):
-        if future.status == "error" and (error := future.exception()) is not None:
-            for each in futures:
-                each.release()
-            place = place_of[future.key]
-            raise error if place in str(error) else with_place(error, place)
+    try:
+        for future in distributed.as_completed(futures):
+            if future.status == "error" and (error := future.exception()) is not None:
+                place = place_of[future.key]
+                raise error if place in str(error) else with_place(error, place)
+    except BaseException:
+        for future in futures:
+            future.release()
+        raise
 
 
 @contextmanager

@@ -254,9 +254,9 @@ def rows_of_arrays(where: str, fields: Mapping[str, Any], head: tuple[Any, Any] 
     if client is not None and not info["classes"] and "labels" in arrays:
         labels = arrays["labels"]
         ends = list(itertools.accumulate(labels.chunks[0]))
-        tasks = labels.map_blocks(_largest, dtype=np.int64, meta=np.empty(0, np.int64), chunks=((1,) * len(ends),)).to_delayed().ravel()
+        largest = labels.map_blocks(_largest, dtype=np.int64, meta=np.empty(0, np.int64), chunks=((1,) * len(ends),))
         places = [rows_of(where, end - rows, rows) for rows, end in zip(labels.chunks[0], ends)]
-        info["classes"] = _count_classes(where, tasks, places, client)
+        info["classes"] = _count_classes(where, largest.to_delayed().ravel(), places, client)
 
     cuts = _cuts(info["rows"], max(chunks))
     row_chunks = tuple(end - begin for begin, end in itertools.pairwise(cuts))
@@ -340,6 +340,10 @@ class FeatureFiles:
     @property
     def name(self) -> str:
         return self.files[0].path + (f" and {len(self.files) - 1} more" if len(self.files) > 1 else "")
+
+    def text(self, what: str) -> str:
+        """The model or id_dataset of those that say it."""
+        return next(filter(None, (getattr(file, what) for file in self.files)), "")
 
     @property
     def splits(self) -> list[str]:

@@ -397,7 +397,7 @@ def _evaluated(data: Any, client: Any, partition_rows: int | None) -> tuple[
     files = _files(data)
     if files is not None:
         rows = _rows_of_splits(files, files.splits, client, partition_rows)
-        texts = {"model": files.files[0].model, "id_dataset": files.files[0].id_dataset}
+        texts = {"model": files.text("model"), "id_dataset": files.text("id_dataset")}
         return files.name, texts, rows, {split: files.kind(split) for split in rows}
     if not isinstance(data, Mapping):
         raise TypeError(f"evaluate: data has a {type(data).__name__}, expected feature files or a mapping of arrays")
